@@ -1,0 +1,117 @@
+// Codebook: the trained centroids of a product quantiser. Layer 2. Immutable, shared between heads, threads and forks.
+//
+// Product quantisation (Jégou, Douze, Schmid: Product Quantization for Nearest Neighbor Search, 2011) cuts a row of
+// `dim` elements into `subspaces` pieces of `width` elements and keeps, per piece, the index of its nearest centroid.
+//
+// Centroids lie dimension-major per subspace, [subspace][width][centroid], because every use streams over centroids:
+// a query's table, the search for the nearest, and the product that turns buckets into an output row.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "pqkv/base/result.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// dim = subspaces · width; 16 or 256 centroids per subspace.
+struct CodebookShape {
+  std::size_t dim = 0;
+  std::size_t subspaces = 0;
+  std::size_t centroids = 0;
+
+  [[nodiscard]] std::size_t width() const noexcept { return dim / subspaces; }
+  [[nodiscard]] bool operator==(const CodebookShape&) const noexcept = default;
+};
+
+/// Ok, or why no codebook of that shape can exist and what to choose instead.
+[[nodiscard]] inline Status check(const CodebookShape& shape) {
+  if (shape.dim == 0 || shape.dim > 4096) {
+    return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
+  }
+  if (shape.centroids != 16 && shape.centroids != 256) {
+    return Error{Errc::invalid_shape, message(shape.centroids, " centroids per subspace; choose 16 or 256")};
+  }
+  if (shape.subspaces == 0 || shape.subspaces > 256 || shape.dim % shape.subspaces != 0) {
+    std::string choices;
+    for (std::size_t m = 1; m <= shape.dim && m <= 256; ++m) {
+      if (shape.dim % m == 0) choices += (choices.empty() ? "" : ", ") + std::to_string(m);
+    }
+    return Error{Errc::invalid_shape, message("dim ", shape.dim, " does not split into ", shape.subspaces,
+                                              " subspaces of equal width (at most 256); choose m from ", choices)};
+  }
+  return {};
+}
+
+class Codebook {
+ public:
+  /// `centroids`: [subspace][width][centroid], finite. Errors: invalid_shape, invalid_data.
+  [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
+                                                                    std::vector<float> centroids) {
+    if (Status status = check(shape); !status) return status.error();
+    if (centroids.size() != shape.dim * shape.centroids) {
+      return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " and ", shape.centroids,
+                                                " centroids has ", shape.dim * shape.centroids, " floats, not ",
+                                                centroids.size())};
+    }
+    for (std::size_t i = 0; i < centroids.size(); ++i) {
+      if (!std::isfinite(centroids[i])) {
+        return Error{Errc::invalid_data, message("centroid element ", i, " of the codebook is not finite")};
+      }
+    }
+    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids)));
+  }
+
+  [[nodiscard]] const CodebookShape& shape() const noexcept { return shape_; }
+  /// [width][centroid] of one subspace.
+  [[nodiscard]] const float* centroids(std::size_t subspace) const noexcept {
+    return centroids_.data() + subspace * shape_.width() * shape_.centroids;
+  }
+  /// ½‖c‖² of each centroid of one subspace: the nearest centroid to x has the least ½‖c‖² − x·c.
+  [[nodiscard]] const float* half_norms(std::size_t subspace) const noexcept {
+    return half_norms_.data() + subspace * shape_.centroids;
+  }
+  /// Equal for equal shape and centroids; stored in files to refuse codes of a foreign codebook.
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  /// Bytes of the centroids themselves.
+  [[nodiscard]] std::size_t bytes() const noexcept { return centroids_.size() * sizeof(float); }
+
+ private:
+  Codebook(const CodebookShape& shape, std::vector<float> centroids)
+      : shape_(shape), centroids_(std::move(centroids)), half_norms_(shape.subspaces * shape.centroids) {
+    const std::size_t count = shape_.centroids;
+    for (std::size_t s = 0; s < shape_.subspaces; ++s) {
+      for (std::size_t c = 0; c < count; ++c) {
+        double norm = 0;
+        for (std::size_t d = 0; d < shape_.width(); ++d) {
+          const double x = this->centroids(s)[d * count + c];
+          norm += x * x;
+        }
+        half_norms_[s * count + c] = static_cast<float>(norm / 2);
+      }
+    }
+    // FNV-1a over the shape and the bits of the centroids.
+    id_ = 0xcbf29ce484222325u;
+    const auto mix = [this](std::uint64_t word) { id_ = (id_ ^ word) * 0x100000001b3u; };
+    mix(shape_.dim);
+    mix(shape_.subspaces);
+    mix(shape_.centroids);
+    for (const float x : centroids_) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &x, sizeof bits);
+      mix(bits);
+    }
+  }
+
+  CodebookShape shape_;
+  std::vector<float> centroids_;
+  std::vector<float> half_norms_;
+  std::uint64_t id_ = 0;
+};
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,85 @@
+// The concepts that a format models: read this first to extend the library. Includes base/ only.
+//
+// A format is a small value type that turns up to 32 rows into one opaque block of bytes, and any row back. The two
+// sides mirror each other: a key format's QueryTable is read while keys are scanned, a value format's WeightedSum is
+// filled while values are scanned. Block bytes never depend on CPU, compiler or thread count.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+
+#include "pqkv/base/rows.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// Tokens per block, the unit of storage.
+inline constexpr std::size_t block_tokens = 32;
+/// The most queries that may share one pass over the codes.
+inline constexpr std::size_t max_group = 16;
+/// run_tokens() of formats that do not care about positions.
+inline constexpr std::size_t unlimited_tokens = std::numeric_limits<std::size_t>::max();
+
+/// Whole blocks that lie one behind the other; the last may hold fewer than 32 valid tokens, its other rows are
+/// finite. `tokens` counts the valid ones.
+struct BlockSpan {
+  const std::byte* data = nullptr;
+  std::size_t tokens = 0;
+
+  [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
+};
+
+/// What both sides share.
+template <class F>
+concept BlockFormat = std::copyable<F> && requires(const F& format, const std::byte* block, float* row) {
+  { format.dim() } noexcept -> std::same_as<std::size_t>;           // elements of a row
+  { format.block_bytes() } noexcept -> std::same_as<std::size_t>;   // bytes of 32 tokens
+  { format.describe() } -> std::same_as<std::string>;               // as in a policy spec: "pq4:m=32"
+  { format.codebook_bytes() } noexcept -> std::same_as<std::size_t>;
+};
+
+/// A key format. Rows are what attention sees (after RoPE); `origin` is the position that the run's rows refer to.
+template <class P>
+concept KeyPolicy =
+    BlockFormat<P> && requires(const P& policy, typename P::QueryTable& table, const typename P::QueryTable& prepared,
+                               FloatRows rows, std::int64_t origin, std::byte* block, const std::byte* coded,
+                               std::size_t index, float* row, BlockSpan span, float* scores, std::size_t stride) {
+      requires std::default_initializable<typename P::QueryTable> && std::movable<typename P::QueryTable>;
+      // 1..32 rows → block; every byte of the block is written, and the rows that are missing decode to finite numbers.
+      { policy.encode(rows, origin, block) } noexcept;
+      // What the cache believes that token `index` of the block was: dim() floats.
+      { policy.decode(coded, index, origin, row) } noexcept;
+      // The longest run this format wants; unlimited_tokens for most.
+      { policy.run_tokens() } noexcept -> std::same_as<std::size_t>;
+      // Once per step: the 1..16 queries of a group. May allocate, the first time for a group size only.
+      { policy.prepare(table, rows) };
+      // Once per run, before its first score.
+      { policy.turn(table, origin) } noexcept;
+      // scores[q·stride + t] ≈ query q · key t, for every token of every block of the span (32·blocks() scores per query).
+      { policy.score(prepared, span, scores, stride) } noexcept;
+    };
+
+/// A value format.
+template <class P>
+concept ValuePolicy =
+    BlockFormat<P> && requires(const P& policy, typename P::WeightedSum& sum, FloatRows rows, std::byte* block,
+                               const std::byte* coded, std::size_t index, float* row, std::size_t queries,
+                               const float* factors, BlockSpan span, const float* weights, std::size_t stride,
+                               float* outs) {
+      requires std::default_initializable<typename P::WeightedSum> && std::movable<typename P::WeightedSum>;
+      { policy.encode(rows, block) } noexcept;
+      { policy.decode(coded, index, row) } noexcept;
+      // An empty sum for 1..16 queries. May allocate, the first time for a group size only.
+      { policy.begin(sum, queries) };
+      // Multiplies what was added so far for query q by factors[q] (online softmax).
+      { policy.rescale(sum, factors) } noexcept;
+      // Adds Σ_t weights[q·stride + t] · value t; weights ≥ 0, and 0 behind the last valid token of a block.
+      { policy.add(sum, span, weights, stride) } noexcept;
+      // outs[q·stride + d] += the sum of query q.
+      { policy.finish(sum, outs, stride) } noexcept;
+    };
+
+}  // namespace pqkv::inline PQKV_ABI
