@@ -158,15 +158,23 @@ inline void pq8_fill(const std::uint8_t* blocks, std::size_t block_count, std::s
   }
 }
 
-/// The code of `token` and `channel` in the codes of an integer block.
+/// Where the code of a token and channel lies in the codes of an integer block: a byte, and the shift inside it.
+struct IntegerPlace {
+  std::size_t byte;
+  std::size_t shift;
+};
+template <std::size_t bits>
+[[nodiscard]] inline IntegerPlace integer_place(std::size_t channel, std::size_t token) noexcept {
+  constexpr std::size_t dword_tokens = 4 * (8 / bits);
+  return {channel / 8 * 32 * bits + (token / dword_tokens * 8 + channel % 8) * 4 + token % 4,
+          token % dword_tokens / 4 * bits};
+}
+
 template <std::size_t bits>
 [[nodiscard]] inline std::uint32_t integer_code(const std::uint8_t* codes, std::size_t channel,
                                                 std::size_t token) noexcept {
-  constexpr std::size_t crumbs = 8 / bits;
-  const std::size_t dword = token / (4 * crumbs);
-  const std::size_t crumb = token % (4 * crumbs) / 4;
-  const std::size_t byte = channel / 8 * 32 * bits + (dword * 8 + channel % 8) * 4 + token % 4;
-  return (static_cast<std::uint32_t>(codes[byte]) >> (crumb * bits)) & ((1u << bits) - 1u);
+  const IntegerPlace place = integer_place<bits>(channel, token);
+  return (static_cast<std::uint32_t>(codes[place.byte]) >> place.shift) & ((1u << bits) - 1u);
 }
 
 /// The 15-bit weights of one group of one block: quantised[t] = round(products[t] · 32767 / max); returns max / 32767,

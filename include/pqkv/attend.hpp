@@ -1,0 +1,6 @@
+// Stage 4: reading. Queries × cache → outputs.
+#pragma once
+
+#include "pqkv/attend/attend.hpp"
+#include "pqkv/attend/attend_layer.hpp"
+#include "pqkv/attend/extend.hpp"

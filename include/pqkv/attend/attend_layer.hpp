@@ -1,0 +1,78 @@
+// attend_layer and extend_layer: all heads of a layer, over an executor that the caller brings. Layer 5.
+#pragma once
+
+#include <vector>
+
+#include "pqkv/attend/extend.hpp"
+#include "pqkv/base/executor.hpp"
+#include "pqkv/cache/compressed_kv_cache.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// One workspace per worker of the executor.
+template <KeyPolicy K, ValuePolicy V>
+using Workspaces = std::vector<Workspace<K, V>>;
+
+/// Workspaces that serve `group` queries per kv head on every head of the cache without allocating.
+template <KeyPolicy K, ValuePolicy V>
+[[nodiscard]] Workspaces<K, V> make_workspaces(const CompressedKVCache<K, V>& cache, std::size_t group,
+                                               std::size_t workers = 1) {
+  Workspaces<K, V> workspaces(workers);
+  for (Workspace<K, V>& workspace : workspaces) {
+    for (std::size_t layer = 0; layer < cache.shape().layers; ++layer) {
+      for (std::size_t h = 0; h < cache.shape().kv_heads; ++h) workspace.reserve(cache.head(layer, h), group);
+    }
+  }
+  return workspaces;
+}
+
+/// One decoding step of a layer. Queries and outputs are [query heads][dim], rows `queries.stride` / `stride` floats
+/// apart; query head h reads kv head h / group, group = query heads / kv heads in 1..16.
+template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
+AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
+                          std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
+                          E&& executor = E{}) {
+  const std::size_t kv_heads = cache.shape().kv_heads;
+  PQKV_EXPECTS(queries.count % kv_heads == 0 && workspaces.size() >= executor.workers());
+  const std::size_t group = queries.count / kv_heads;
+  for (Workspace<K, V>& workspace : workspaces) workspace.skipped_mass = 0;
+  executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
+    Workspace<K, V>& workspace = workspaces[worker];
+    const AttendResult result = attend(cache.head(layer, h), queries.slice(h * group, group),
+                                       outs + h * group * stride, stride, workspace, options);
+    workspace.skipped_mass = std::max(workspace.skipped_mass, result.skipped_mass);
+  });
+  AttendResult result;
+  for (const Workspace<K, V>& workspace : workspaces) {
+    result.skipped_mass = std::max(result.skipped_mass, workspace.skipped_mass);
+  }
+  return result;
+}
+
+/// A chunk of prompt through a layer: extend for every head. A row of queries and of outs is a token's [query heads][dim],
+/// a row of keys and values its [kv_heads][dim]; `stride` floats lie between rows of outs. All heads or none.
+template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
+[[nodiscard]] Status extend_layer(CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, Rows keys,
+                                  Rows values, float* outs, std::size_t stride, Workspaces<K, V>& workspaces,
+                                  const AttendOptions& options = {}, E&& executor = E{}) {
+  const auto [layers, kv_heads, dim] = cache.shape();
+  PQKV_EXPECTS(workspaces.size() >= executor.workers());
+  if (queries.count != keys.count || queries.dim == 0 || queries.dim % (kv_heads * dim) != 0) {
+    return Error{Errc::invalid_shape, message(queries.count, " query rows of ", queries.dim, " elements for ",
+                                              keys.count, " tokens of ", kv_heads, " kv heads of dim ", dim)};
+  }
+  if (Status status = cache.prepare_append_layer(layer, keys, values); !status) return status;
+  const std::size_t group = queries.dim / (kv_heads * dim);
+  const std::size_t tokens = keys.count;
+  const std::size_t width = dim;
+  executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
+    const std::size_t column = h * group * width;
+    detail::extend_prepared(cache.head(layer, h),
+                            ChunkRows<const float>{queries.data + column, tokens, group, queries.stride, width},
+                            cache.head_rows(keys, h), cache.head_rows(values, h),
+                            ChunkRows<float>{outs + column, tokens, group, stride, width}, workspaces[worker], options);
+  });
+  return {};
+}
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,82 @@
+// extend: a chunk of prompt. Its queries see the compressed past and the chunk itself, exact and causal; then the chunk
+// is appended. Layer 5.
+#pragma once
+
+#include "pqkv/attend/attend.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// Queries or outputs of a chunk for one kv head: tokens × the group's heads × dim, in floats.
+template <class Float>
+struct ChunkRows {
+  Float* data = nullptr;
+  std::size_t tokens = 0;
+  std::size_t group = 0;         ///< query heads per kv head, 1..16
+  std::size_t token_stride = 0;  ///< floats from one token to the next
+  std::size_t head_stride = 0;   ///< floats from one head of the group to the next
+
+  [[nodiscard]] Float* row(std::size_t token, std::size_t head) const noexcept {
+    return data + token * token_stride + head * head_stride;
+  }
+};
+
+namespace detail {
+
+/// extend after a prepare_append of the same rows.
+template <KeyPolicy K, ValuePolicy V>
+void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows keys, Rows values,
+                     ChunkRows<float> outs, Workspace<K, V>& workspace, const AttendOptions& options) {
+  const std::size_t dim = head.dim();
+  const std::size_t tokens = keys.count;
+  const float scale = detail::scale_of(options, dim);
+  // The chunk as floats, keys then values, so that one loop serves every scalar type and stride.
+  workspace.chunk.shape(2 * tokens, dim);
+  for (std::size_t j = 0; j < tokens; ++j) {
+    to_floats(keys, j, workspace.chunk.row(j));
+    to_floats(values, j, workspace.chunk.row(tokens + j));
+  }
+  const auto* chunk_keys = reinterpret_cast<const std::byte*>(workspace.chunk.data());
+  const auto* chunk_values = reinterpret_cast<const std::byte*>(workspace.chunk.row(tokens));
+
+  // As many tokens at once as fit into one group: the compressed past is read once for all of them.
+  const std::size_t batch_tokens = max_group / queries.group;
+  for (std::size_t first = 0; first < tokens; first += batch_tokens) {
+    const std::size_t size = std::min(batch_tokens, tokens - first);
+    const std::size_t count = size * queries.group;
+    workspace.queries.shape(count, dim);
+    std::size_t visible[max_group];
+    for (std::size_t i = 0; i < count; ++i) {
+      const float* query = queries.row(first + i / queries.group, i % queries.group);
+      for (std::size_t d = 0; d < dim; ++d) workspace.queries.row(i)[d] = query[d] * scale;
+      visible[i] = first + i / queries.group + 1;
+    }
+    detail::attend_cache(head, workspace, options.skip_below);
+    attend_exact(workspace.partial, {dim, ScalarType::f32}, chunk_keys, chunk_values, first + size,
+                 workspace.queries.data(), visible, workspace.scores.data());
+    workspace.outs.shape(count, dim);
+    workspace.partial.write(workspace.outs.data(), dim);
+    for (std::size_t i = 0; i < count; ++i) {
+      std::memcpy(outs.row(first + i / queries.group, i % queries.group), workspace.outs.row(i), dim * sizeof(float));
+    }
+  }
+  head.append_prepared(keys, values);
+}
+
+}  // namespace detail
+
+/// Attends and appends `keys` and `values` [tokens × dim]. Token j of the chunk sees every token of the cache and tokens
+/// 0..j of the chunk. Errors are those of append; nothing is computed or appended then.
+template <KeyPolicy K, ValuePolicy V>
+[[nodiscard]] Status extend(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows keys, Rows values,
+                            ChunkRows<float> outs, Workspace<K, V>& workspace, const AttendOptions& options = {}) {
+  PQKV_EXPECTS(queries.group >= 1 && queries.group <= max_group && outs.group == queries.group);
+  if (queries.tokens != keys.count || outs.tokens != keys.count) {
+    return Error{Errc::invalid_shape, message("queries of ", queries.tokens, " and outputs of ", outs.tokens,
+                                              " tokens for ", keys.count, " keys")};
+  }
+  if (Status status = head.prepare_append(keys, values); !status) return status;
+  detail::extend_prepared(head, queries, keys, values, outs, workspace, options);
+  return {};
+}
+
+}  // namespace pqkv::inline PQKV_ABI

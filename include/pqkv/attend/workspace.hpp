@@ -1,0 +1,37 @@
+// Workspace: the scratch memory of one worker, so that attention allocates nothing after the first step. Layer 5.
+#pragma once
+
+#include <vector>
+
+#include "pqkv/attend/partial.hpp"
+#include "pqkv/attend/tile.hpp"
+#include "pqkv/cache/head_cache.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// Not shared between threads at one time; serves any head of caches with these policies.
+template <KeyPolicy K, ValuePolicy V>
+struct Workspace {
+  typename K::QueryTable table;
+  typename V::WeightedSum sum;
+  Partial partial;
+  RowsBuffer queries;  // scaled, [query][dim]
+  RowsBuffer scores;   // [query][tile]
+  RowsBuffer chunk;    // extend: keys and values of the chunk, in float
+  RowsBuffer outs;     // extend: outputs of a batch of queries
+  float skipped_mass = 0;  // attend_layer: the largest of this worker's heads
+
+  /// Makes the buffers for groups of `group` queries on this head, so that attend on it allocates nothing.
+  void reserve(const HeadCache<K, V>& head, std::size_t group) {
+    PQKV_EXPECTS(group >= 1 && group <= max_group);
+    queries.shape(group, head.dim());
+    queries.fill(0);
+    scores.shape(group, tile_tokens(group));
+    outs.shape(group, head.dim());
+    partial.reset(group, head.dim());
+    head.keys().prepare(table, {queries.data(), group, head.dim()});
+    head.values().begin(sum, group);
+  }
+};
+
+}  // namespace pqkv::inline PQKV_ABI

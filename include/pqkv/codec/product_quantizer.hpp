@@ -1,0 +1,97 @@
+// ProductQuantizer<bits>: rows ↔ blocks of centroid indices, for 4 bits (16 centroids) and 8 bits (256). Layer 2.
+// Shared by the PQ key formats and the PQ value formats.
+//
+//   4 bits, 16·m bytes: subspace-major; byte j of a subspace holds tokens j (low nibble) and j + 16 (high), so that one
+//   16-byte load and one in-register table look-up serve 32 tokens:
+//       subspace 0: | 0,16 | 1,17 | … | 15,31 |   subspace 1: | 0,16 | …
+//   8 bits, 32·m bytes: groups of 8 tokens, subspace-major inside, so that one 64-bit load brings the codes of 8 tokens
+//   for 8 independent sums:
+//       tokens 0–7: | subspace 0: t0 … t7 | subspace 1: t0 … t7 | …   tokens 8–15: | …
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "pqkv/base/rows.hpp"
+#include "pqkv/codec/codebook.hpp"
+#include "pqkv/isa/select.hpp"
+#include "pqkv/policy.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+template <std::size_t bits>
+class ProductQuantizer {
+  static_assert(bits == 4 || bits == 8);
+
+ public:
+  static constexpr std::size_t centroids = std::size_t{1} << bits;
+
+  /// Errors: invalid_shape when the codebook has another number of centroids.
+  [[nodiscard]] static Result<ProductQuantizer> make(std::shared_ptr<const Codebook> codebook) {
+    PQKV_EXPECTS(codebook != nullptr);
+    if (codebook->shape().centroids != centroids) {
+      return Error{Errc::invalid_shape, message("a codebook with ", codebook->shape().centroids,
+                                                " centroids per subspace cannot serve ", bits, "-bit codes, which need ",
+                                                centroids)};
+    }
+    return ProductQuantizer(std::move(codebook));
+  }
+
+  [[nodiscard]] const Codebook& codebook() const noexcept { return *codebook_; }
+  [[nodiscard]] std::size_t dim() const noexcept { return codebook_->shape().dim; }
+  [[nodiscard]] std::size_t subspaces() const noexcept { return codebook_->shape().subspaces; }
+  [[nodiscard]] std::size_t width() const noexcept { return codebook_->shape().width(); }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return subspaces() * block_tokens * bits / 8; }
+
+  /// 1..32 rows → codes of the nearest centroids; missing rows get code 0.
+  void encode(FloatRows rows, std::byte* block) const noexcept {
+    PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= block_tokens);
+    auto* bytes = reinterpret_cast<std::uint8_t*>(block);
+    for (std::size_t s = 0; s < subspaces(); ++s) {
+      std::uint8_t codes[block_tokens] = {};
+      isa::best().nearest_centroid(rows.data + s * width(), rows.count, rows.stride, width(), codebook_->centroids(s),
+                                   codebook_->half_norms(s), centroids, codes);
+      if constexpr (bits == 4) {
+        for (std::size_t t = 0; t < 16; ++t) {
+          bytes[s * 16 + t] = static_cast<std::uint8_t>(codes[t] | (codes[t + 16] << 4));
+        }
+      } else {
+        for (std::size_t octet = 0; octet < 4; ++octet) {
+          std::memcpy(bytes + octet * 8 * subspaces() + s * 8, codes + octet * 8, 8);
+        }
+      }
+    }
+  }
+
+  /// The centroids that token `index` of the block stands for.
+  void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(block);
+    for (std::size_t s = 0; s < subspaces(); ++s) {
+      std::size_t code = 0;
+      if constexpr (bits == 4) {
+        code = isa::scalar::pq4_code(bytes, s, index);
+      } else {
+        code = isa::scalar::pq8_code(bytes, subspaces(), s, index);
+      }
+      const float* column = codebook_->centroids(s) + code;
+      for (std::size_t d = 0; d < width(); ++d) row[s * width() + d] = column[d * centroids];
+    }
+  }
+
+  /// table[s·centroids + c] = query · centroid c of subspace s.
+  void tabulate(const float* query, float* table) const noexcept {
+    for (std::size_t s = 0; s < subspaces(); ++s) {
+      isa::best().centroid_dots(query + s * width(), width(), codebook_->centroids(s), centroids,
+                                table + s * centroids);
+    }
+  }
+
+ private:
+  explicit ProductQuantizer(std::shared_ptr<const Codebook> codebook) noexcept : codebook_(std::move(codebook)) {}
+  std::shared_ptr<const Codebook> codebook_;
+};
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,6 @@
+// Stage 2a: every key format.
+#pragma once
+
+#include "pqkv/keys/exact.hpp"
+#include "pqkv/keys/pq4.hpp"
+#include "pqkv/keys/pq8.hpp"

@@ -1,0 +1,90 @@
+// Pq8Keys: one of 256 centroids per subspace, scored through float tables. Layer 3b.
+// The key format of LOOKAT (Karmore, 2026): 8·m bits per key; keys are never decoded, a score is m table look-ups
+// (asymmetric distance computation). The block is drawn in codec/product_quantizer.hpp. Scores are exact in what was stored.
+#pragma once
+
+#include "pqkv/codec/product_quantizer.hpp"
+#include "pqkv/codec/rows_buffer.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+class Pq8Keys {
+ public:
+  static constexpr std::string_view name = "pq8";
+
+  /// Fewer than four queries: [query][subspace][256]. From four on: quads [subspace][256][4 queries], because one load
+  /// then serves four queries; the last quad overlaps the one before it when the count is no multiple of four.
+  struct QueryTable {
+    RowsBuffer tables;
+    RowsBuffer plain;  // one query's table before it is interleaved
+    std::size_t queries = 0;
+  };
+
+  /// Errors: invalid_shape when the codebook does not have 256 centroids per subspace.
+  [[nodiscard]] static Result<Pq8Keys> make(std::shared_ptr<const Codebook> codebook) {
+    auto quantizer = ProductQuantizer<8>::make(std::move(codebook));
+    if (!quantizer) return quantizer.error();
+    return Pq8Keys(std::move(quantizer).value());
+  }
+
+  [[nodiscard]] std::size_t dim() const noexcept { return quantizer_.dim(); }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return quantizer_.block_bytes(); }
+  [[nodiscard]] std::size_t codebook_bytes() const noexcept { return quantizer_.codebook().bytes(); }
+  [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
+  [[nodiscard]] std::string describe() const { return message("pq8:m=", quantizer_.subspaces()); }
+
+  void encode(FloatRows rows, std::int64_t /*origin*/, std::byte* block) const noexcept {
+    quantizer_.encode(rows, block);
+  }
+  void decode(const std::byte* block, std::size_t index, std::int64_t /*origin*/, float* row) const noexcept {
+    quantizer_.decode(block, index, row);
+  }
+
+  void prepare(QueryTable& table, FloatRows queries) const {
+    const std::size_t entries = quantizer_.subspaces() * 256;
+    table.queries = queries.count;
+    if (queries.count < 4) {
+      table.tables.shape(queries.count, entries);
+      for (std::size_t q = 0; q < queries.count; ++q) quantizer_.tabulate(queries.row(q), table.tables.row(q));
+      return;
+    }
+    table.plain.shape(1, entries);
+    table.tables.shape(quads(queries.count), entries * 4);
+    for (std::size_t quad = 0; quad < quads(queries.count); ++quad) {
+      float* interleaved = table.tables.row(quad);
+      for (std::size_t lane = 0; lane < 4; ++lane) {
+        quantizer_.tabulate(queries.row(first_query(quad, queries.count) + lane), table.plain.data());
+        for (std::size_t i = 0; i < entries; ++i) interleaved[i * 4 + lane] = table.plain.data()[i];
+      }
+    }
+  }
+  void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
+
+  void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(span.data);
+    const std::size_t subspaces = quantizer_.subspaces();
+    if (table.queries < 4) {
+      for (std::size_t q = 0; q < table.queries; ++q) {
+        isa::best().pq8_score(codes, span.blocks(), subspaces, table.tables.row(q), scores + q * stride);
+      }
+      return;
+    }
+    for (std::size_t quad = 0; quad < quads(table.queries); ++quad) {
+      isa::best().pq8_score4(codes, span.blocks(), subspaces, table.tables.row(quad),
+                             scores + first_query(quad, table.queries) * stride, stride);
+    }
+  }
+
+ private:
+  explicit Pq8Keys(ProductQuantizer<8> quantizer) noexcept : quantizer_(std::move(quantizer)) {}
+  [[nodiscard]] static std::size_t quads(std::size_t queries) noexcept { return (queries + 3) / 4; }
+  [[nodiscard]] static std::size_t first_query(std::size_t quad, std::size_t queries) noexcept {
+    return quad * 4 + 4 <= queries ? quad * 4 : queries - 4;
+  }
+
+  ProductQuantizer<8> quantizer_;
+};
+
+static_assert(KeyPolicy<Pq8Keys>);
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,62 @@
+// AnyCache: a cache whose formats are chosen at run time from text, per layer and head if wanted.
+#pragma once
+
+#include <functional>
+
+#include "pqkv/cache/compressed_kv_cache.hpp"
+#include "pqkv/spec/registry.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// Type-erased per head: one virtual call per tile of hundreds of tokens, none per token.
+using AnyCache = CompressedKVCache<AnyKeys, AnyValues>;
+
+enum class Side { keys, values };
+
+/// The codebook of a (layer, kv head) for a format that needs one of that shape.
+using CodebookSource =
+    std::function<std::shared_ptr<const Codebook>(std::size_t layer, std::size_t head, Side side, CodebookShape shape)>;
+
+/// A cache of `shape` in which layer l uses specs[l] (or specs[0] for all). Windows are those of the first spec and must
+/// agree. Errors: invalid_parameter, invalid_shape, naming the layer.
+[[nodiscard]] inline Result<AnyCache> make_any_cache(const CacheShape& shape, const std::vector<CacheSpec>& specs,
+                                                     const CodebookSource& codebooks = {},
+                                                     std::size_t max_tokens = unlimited_tokens) {
+  if (specs.size() != 1 && specs.size() != shape.layers) {
+    return Error{Errc::invalid_shape, message(specs.size(), " specs for ", shape.layers, " layers; give one, or one each")};
+  }
+  std::vector<AnyKeys> keys;
+  std::vector<AnyValues> values;
+  for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+    const CacheSpec& spec = specs[specs.size() == 1 ? 0 : layer];
+    const auto at_layer = [layer](const Error& error) {
+      return Error{error.code, message("layer ", layer, ": ", error.message)};
+    };
+    const CacheOptions& first = specs[0].options;
+    if (spec.options.sinks != first.sinks || spec.options.recent != first.recent ||
+        spec.options.window != first.window) {
+      return Error{Errc::invalid_parameter, message("layer ", layer, ": '", spec.text,
+                                                    "' has other windows than '", specs[0].text, "'")};
+    }
+    const auto key_shape = key_codebook_shape(spec.keys, shape.dim);
+    if (!key_shape) return at_layer(key_shape.error());
+    const auto value_shape = value_codebook_shape(spec.values, shape.dim);
+    if (!value_shape) return at_layer(value_shape.error());
+    for (std::size_t head = 0; head < shape.kv_heads; ++head) {
+      const auto codebook = [&](Side side, const std::optional<CodebookShape>& wanted) {
+        return wanted && codebooks ? codebooks(layer, head, side, *wanted) : nullptr;
+      };
+      auto key = make_keys(spec.keys, shape.dim, codebook(Side::keys, *key_shape));
+      if (!key) return at_layer(key.error());
+      auto value = make_values(spec.values, shape.dim, codebook(Side::values, *value_shape));
+      if (!value) return at_layer(value.error());
+      keys.push_back(std::move(*key));
+      values.push_back(std::move(*value));
+    }
+  }
+  CacheOptions options = specs[0].options;
+  options.max_tokens = max_tokens;
+  return AnyCache::make(shape, keys, values, options);
+}
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,208 @@
+// The formats that can be named in a spec: one entry each, with its parameters and how it is made.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "pqkv/keys.hpp"
+#include "pqkv/spec/any_keys.hpp"
+#include "pqkv/spec/any_values.hpp"
+#include "pqkv/spec/cache_spec.hpp"
+#include "pqkv/values.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// One entry. `Any` is AnyKeys or AnyValues.
+template <class Any>
+struct Format {
+  std::string_view name;
+  std::string_view parameters;  ///< for a person: "m=N (subspaces; dim/8)"
+  std::string_view summary;
+  std::string_view keys;        ///< the parameter keys it takes, separated by spaces; "" is written "type"
+  /// The codebook it needs for rows of that dim, or none.
+  Result<std::optional<CodebookShape>> (*codebook)(const FormatSpec& spec, std::size_t dim);
+  /// Expects the codebook of that shape where one is needed.
+  Result<Any> (*make)(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook);
+};
+
+namespace detail {
+
+[[nodiscard]] inline Result<std::optional<CodebookShape>> no_codebook(const FormatSpec&, std::size_t) {
+  return std::optional<CodebookShape>{};
+}
+
+/// m subspaces of `centroids`; by default 1 bit per element.
+template <std::size_t centroids>
+[[nodiscard]] Result<std::optional<CodebookShape>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
+  constexpr std::size_t default_width = centroids == 256 ? 8 : 4;
+  CodebookShape shape{dim, dim / default_width, centroids};
+  if (const std::string* text = spec.find("m")) {
+    const auto subspaces = parse_number(*text, "m", dim);
+    if (!subspaces) return subspaces.error();
+    shape.subspaces = *subspaces;
+  }
+  if (Status status = check(shape); !status) {
+    return Error{status.error().code, message(spec.name, ": ", status.error().message)};
+  }
+  return std::optional(shape);
+}
+
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_exact(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+  ScalarType type = ScalarType::f32;
+  if (const std::string* text = spec.find("")) {
+    const auto parsed = parse_scalar(*text, "exact");
+    if (!parsed) return parsed.error();
+    type = *parsed;
+  }
+  return Any(Concrete(dim, type));
+}
+
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
+  auto made = Concrete::make(std::move(codebook));
+  if (!made) return made.error();
+  return Any(std::move(*made));
+}
+
+template <std::size_t bits>
+[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+  std::size_t group = 32;
+  if (const std::string* text = spec.find("g")) {
+    if (*text == "row") {
+      group = 0;
+    } else {
+      const auto parsed = parse_number(*text, "g", dim);
+      if (!parsed) return parsed.error();
+      if (*parsed == 0) return Error{Errc::invalid_parameter, "g=0: groups have 16, 32, 64 or 'row' channels"};
+      group = *parsed;
+    }
+  }
+  auto made = IntegerValues<bits>::make(dim, group);
+  if (!made) return made.error();
+  return AnyValues(std::move(*made));
+}
+
+}  // namespace detail
+
+[[nodiscard]] inline std::span<const Format<AnyKeys>> key_formats() {
+  static const Format<AnyKeys> formats[] = {
+      {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
+       detail::make_exact<AnyKeys, ExactKeys>},
+      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, float tables (LOOKAT)", "m",
+       detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys>},
+      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m",
+       detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys>},
+  };
+  return formats;
+}
+
+[[nodiscard]] inline std::span<const Format<AnyValues>> value_formats() {
+  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32)";
+  static const Format<AnyValues> formats[] = {
+      {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
+       detail::make_exact<AnyValues, ExactValues>},
+      {"int8", groups, "8 bits, scale and offset per token and group", "g", detail::no_codebook,
+       detail::make_integer<8>},
+      {"int4", groups, "4 bits, scale and offset per token and group", "g", detail::no_codebook,
+       detail::make_integer<4>},
+      {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
+       detail::make_integer<2>},
+      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, summed in buckets", "m",
+       detail::pq_codebook<256>, detail::make_pq<AnyValues, Pq8Values>},
+      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, summed in buckets", "m",
+       detail::pq_codebook<16>, detail::make_pq<AnyValues, Pq4Values>},
+  };
+  return formats;
+}
+
+namespace detail {
+
+/// The entry that a spec names, once its parameter keys are known to be the format's.
+template <class Any>
+[[nodiscard]] Result<const Format<Any>*> find_format(std::span<const Format<Any>> formats, const FormatSpec& spec,
+                                                     std::string_view side) {
+  std::string known;
+  for (const Format<Any>& format : formats) {
+    known += (known.empty() ? "" : ", ") + std::string(format.name);
+    if (format.name != spec.name) continue;
+    for (const auto& [key, value] : spec.parameters) {
+      bool takes = false;
+      for (const std::string_view taken : split(format.keys, ' ')) takes = takes || taken == (key.empty() ? "type" : key);
+      if (!takes) {
+        return Error{Errc::invalid_parameter, message("format '", spec.name, "' has no parameter '",
+                                                      key.empty() ? value : key, "'; it takes ", format.parameters)};
+      }
+    }
+    return &format;
+  }
+  return Error{Errc::invalid_parameter, message("unknown ", side, " format '", spec.name, "'; known: ", known)};
+}
+
+template <class Any>
+[[nodiscard]] Result<std::optional<CodebookShape>> codebook_shape(std::span<const Format<Any>> formats,
+                                                                  const FormatSpec& spec, std::size_t dim,
+                                                                  std::string_view side) {
+  const auto format = find_format(formats, spec, side);
+  if (!format) return format.error();
+  return (*format)->codebook(spec, dim);
+}
+
+template <class Any>
+[[nodiscard]] Result<Any> make_format(std::span<const Format<Any>> formats, const FormatSpec& spec, std::size_t dim,
+                                      std::shared_ptr<const Codebook> codebook, std::string_view side) {
+  const auto format = find_format(formats, spec, side);
+  if (!format) return format.error();
+  const auto shape = (*format)->codebook(spec, dim);
+  if (!shape) return shape.error();
+  if (shape->has_value() && (codebook == nullptr || codebook->shape() != **shape)) {
+    return Error{Errc::invalid_shape,
+                 message("format '", spec.name, "' needs a codebook of dim ", dim, " with ", (*shape)->subspaces,
+                         " subspaces of ", (*shape)->centroids, " centroids, and got ",
+                         codebook == nullptr ? std::string("none")
+                                             : message("dim ", codebook->shape().dim, " with ",
+                                                       codebook->shape().subspaces, " of ",
+                                                       codebook->shape().centroids))};
+  }
+  return (*format)->make(spec, dim, std::move(codebook));
+}
+
+}  // namespace detail
+
+/// The codebook that a key format needs for rows of that dim; none for formats without one.
+[[nodiscard]] inline Result<std::optional<CodebookShape>> key_codebook_shape(const FormatSpec& spec, std::size_t dim) {
+  return detail::codebook_shape(key_formats(), spec, dim, "key");
+}
+[[nodiscard]] inline Result<std::optional<CodebookShape>> value_codebook_shape(const FormatSpec& spec,
+                                                                               std::size_t dim) {
+  return detail::codebook_shape(value_formats(), spec, dim, "value");
+}
+
+/// A key policy from its spec. `codebook` where key_codebook_shape asks for one, else nullptr.
+[[nodiscard]] inline Result<AnyKeys> make_keys(const FormatSpec& spec, std::size_t dim,
+                                               std::shared_ptr<const Codebook> codebook = nullptr) {
+  return detail::make_format(key_formats(), spec, dim, std::move(codebook), "key");
+}
+[[nodiscard]] inline Result<AnyValues> make_values(const FormatSpec& spec, std::size_t dim,
+                                                   std::shared_ptr<const Codebook> codebook = nullptr) {
+  return detail::make_format(value_formats(), spec, dim, std::move(codebook), "value");
+}
+
+/// Every format with its parameters, a line each.
+[[nodiscard]] inline std::string list_formats() {
+  std::string text = "keys (k=…)\n";
+  const auto add = [&text](const auto& format) {
+    text += message("  ", format.name, std::string(8 - format.name.size(), ' '), format.parameters,
+                    std::string(format.parameters.size() < 36 ? 36 - format.parameters.size() : 1, ' '),
+                    format.summary, "\n");
+  };
+  for (const auto& format : key_formats()) add(format);
+  text += "values (v=…)\n";
+  for (const auto& format : value_formats()) add(format);
+  return text;
+}
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,6 @@
+// Stage 2b: every value format.
+#pragma once
+
+#include "pqkv/values/exact.hpp"
+#include "pqkv/values/integer.hpp"
+#include "pqkv/values/pq.hpp"

@@ -1,0 +1,138 @@
+// IntegerValues<bits>: int8, int4 and int2 values in groups of channels with a scale and an offset per token. Layer 3b.
+// A value is scale·code + offset, code in 0..2^bits − 1: per-token groups, as in KIVI (Liu et al., 2024).
+//
+//   block: | scales f16 [groups][32 tokens] | offsets f16 [groups][32] | codes: chunks of 8 channels × 32 tokens |
+//
+// Scales lie token after token, because they are multiplied into the softmax weights 8 or 16 tokens at a time; codes lie
+// so that a 16-bit lane pairs two tokens for an integer multiply-add (isa/kernels.hpp draws the chunk). Nothing is
+// decoded: weights·scales become 15-bit integers per block, and the sums are exact integers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "pqkv/base/result.hpp"
+#include "pqkv/codec/rows_buffer.hpp"
+#include "pqkv/isa/select.hpp"
+#include "pqkv/policy.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+template <std::size_t bits>
+class IntegerValues {
+  static_assert(bits == 2 || bits == 4 || bits == 8);
+
+ public:
+  static constexpr std::string_view name = bits == 8 ? "int8" : bits == 4 ? "int4" : "int2";
+  static constexpr std::size_t levels = (std::size_t{1} << bits) - 1;
+
+  /// [query][dim]
+  struct WeightedSum {
+    RowsBuffer rows;
+  };
+
+  /// `group` channels share a scale; 0 means the whole row. Errors: invalid_shape unless dim is a multiple of 8 and of
+  /// the group, and the group is a multiple of 8.
+  [[nodiscard]] static Result<IntegerValues> make(std::size_t dim, std::size_t group = 32) {
+    if (dim == 0 || dim > 4096 || dim % 8 != 0) {
+      return Error{Errc::invalid_shape, message(name, " values need a dim that is a multiple of 8 (at most 4096), not ",
+                                                dim)};
+    }
+    if (group == 0) group = dim;
+    if (group % 8 != 0 || dim % group != 0) {
+      std::string choices;
+      for (const std::size_t candidate : std::array<std::size_t, 3>{16, 32, 64}) {
+        if (candidate < dim && dim % candidate == 0) choices += std::to_string(candidate) + ", ";
+      }
+      return Error{Errc::invalid_shape, message("groups of ", group, " channels do not divide dim ", dim,
+                                                "; choose g from ", choices, "row")};
+    }
+    return IntegerValues(dim, group);
+  }
+
+  [[nodiscard]] std::size_t dim() const noexcept { return dim_; }
+  [[nodiscard]] std::size_t group() const noexcept { return group_; }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return groups() * 128 + dim_ * 4 * bits; }
+  [[nodiscard]] std::size_t codebook_bytes() const noexcept { return 0; }
+  [[nodiscard]] std::string describe() const {
+    return message(name, ":g=", group_ == dim_ ? "row" : std::to_string(group_));
+  }
+
+  /// Elements beyond ±65504, the range of the f16 scales and offsets, saturate.
+  void encode(FloatRows rows, std::byte* block) const noexcept {
+    PQKV_EXPECTS(rows.dim == dim_ && rows.count >= 1 && rows.count <= block_tokens);
+    std::memset(block, 0, block_bytes());
+    auto* codes = reinterpret_cast<std::uint8_t*>(block + groups() * 128);
+    for (std::size_t t = 0; t < rows.count; ++t) {
+      for (std::size_t g = 0; g < groups(); ++g) {
+        const float* first = rows.row(t) + g * group_;
+        const auto [least, most] = std::minmax_element(first, first + group_);
+        const f16 offset = to_f16(saturate(*least));
+        const f16 scale = to_f16(saturate((saturate(*most) - to_float(offset)) / static_cast<float>(levels)));
+        put(block, g, t, scale);
+        put(block, groups() + g, t, offset);
+        const float step = to_float(scale);
+        const float inverse = step > 0 ? 1.0f / step : 0.0f;
+        for (std::size_t d = 0; d < group_; ++d) {
+          const float level = std::nearbyint((saturate(first[d]) - to_float(offset)) * inverse);
+          const auto code = static_cast<std::uint32_t>(std::clamp(level, 0.0f, static_cast<float>(levels)));
+          set_code(codes, g * group_ + d, t, code);
+        }
+      }
+    }
+  }
+
+  void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups() * 128);
+    for (std::size_t d = 0; d < dim_; ++d) {
+      const float scale = to_float(get(block, d / group_, index));
+      const float offset = to_float(get(block, groups() + d / group_, index));
+      row[d] = scale * static_cast<float>(isa::scalar::integer_code<bits>(codes, d, index)) + offset;
+    }
+  }
+
+  void begin(WeightedSum& sum, std::size_t queries) const {
+    sum.rows.shape(queries, dim_);
+    sum.rows.fill(0);
+  }
+  void rescale(WeightedSum& sum, const float* factors) const noexcept { sum.rows.scale(factors); }
+  void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
+    const isa::KernelSet& kernels = isa::best();
+    const auto accumulate = bits == 8   ? kernels.int8_accumulate
+                            : bits == 4 ? kernels.int4_accumulate
+                                        : kernels.int2_accumulate;
+    accumulate(span.data, span.blocks(), dim_, group_, weights, sum.rows.count(), stride, sum.rows.data());
+  }
+  void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept { sum.rows.add_to(outs, stride); }
+
+ private:
+  IntegerValues(std::size_t dim, std::size_t group) noexcept : dim_(dim), group_(group) {}
+  [[nodiscard]] std::size_t groups() const noexcept { return dim_ / group_; }
+  [[nodiscard]] static float saturate(float x) noexcept { return std::clamp(x, -65504.0f, 65504.0f); }
+
+  static void put(std::byte* block, std::size_t line, std::size_t token, f16 value) noexcept {
+    std::memcpy(block + (line * block_tokens + token) * sizeof(f16), &value, sizeof value);
+  }
+  [[nodiscard]] static f16 get(const std::byte* block, std::size_t line, std::size_t token) noexcept {
+    f16 value{};
+    std::memcpy(&value, block + (line * block_tokens + token) * sizeof(f16), sizeof value);
+    return value;
+  }
+  static void set_code(std::uint8_t* codes, std::size_t channel, std::size_t token, std::uint32_t code) noexcept {
+    const auto [byte, shift] = isa::scalar::integer_place<bits>(channel, token);
+    codes[byte] = static_cast<std::uint8_t>(codes[byte] | (code << shift));
+  }
+
+  std::size_t dim_;
+  std::size_t group_;
+};
+
+using Int8Values = IntegerValues<8>;
+using Int4Values = IntegerValues<4>;
+using Int2Values = IntegerValues<2>;
+
+static_assert(ValuePolicy<Int8Values> && ValuePolicy<Int4Values> && ValuePolicy<Int2Values>);
+
+}  // namespace pqkv::inline PQKV_ABI
