@@ -1,0 +1,49 @@
+// The policies that the conformance tests run over: a new format is one more line here.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "pqkv/pqkv.hpp"
+#include "support/data.hpp"
+
+namespace pqkv::test {
+
+/// A codebook of random centroids: conformance does not depend on training.
+inline std::shared_ptr<const Codebook> random_codebook(std::size_t dim, std::size_t subspaces, std::size_t centroids) {
+  return Codebook::make({dim, subspaces, centroids}, normal_floats(dim * centroids, 7)).value();
+}
+
+/// Every key format for rows of `dim` (a multiple of 16).
+inline std::vector<AnyKeys> key_policies(std::size_t dim) {
+  std::vector<AnyKeys> policies;
+  for (const ScalarType type : {ScalarType::f32, ScalarType::f16, ScalarType::bf16}) {
+    policies.emplace_back(ExactKeys(dim, type));
+  }
+  for (const std::size_t width : {2, 4, 16}) {
+    policies.emplace_back(Pq8Keys::make(random_codebook(dim, dim / width, 256)).value());
+    policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / width, 16)).value());
+  }
+  return policies;
+}
+
+/// Every value format for rows of `dim` (a multiple of 16).
+inline std::vector<AnyValues> value_policies(std::size_t dim) {
+  std::vector<AnyValues> policies;
+  for (const ScalarType type : {ScalarType::f32, ScalarType::f16, ScalarType::bf16}) {
+    policies.emplace_back(ExactValues(dim, type));
+  }
+  for (const std::size_t group : {std::size_t{16}, std::size_t{0}}) {
+    policies.emplace_back(Int8Values::make(dim, group).value());
+    policies.emplace_back(Int4Values::make(dim, group).value());
+    policies.emplace_back(Int2Values::make(dim, group).value());
+  }
+  for (const std::size_t width : {2, 4, 16}) {
+    policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / width, 256)).value());
+    policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / width, 16)).value());
+  }
+  return policies;
+}
+
+}  // namespace pqkv::test
