@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "pqkv/isa/avx2.hpp"
+#include "pqkv/isa/detect.hpp"
 #include "pqkv/isa/kernels.hpp"
 #include "pqkv/isa/scalar.hpp"
 
@@ -21,6 +23,9 @@ struct Available {
 [[nodiscard]] inline std::span<const Available> compiled_in() noexcept {
   static const Available sets[] = {
       {scalar::kernels(), true},
+#if defined(PQKV_X86)
+      {avx2::kernels(), has_avx2()},
+#endif
   };
   return sets;
 }

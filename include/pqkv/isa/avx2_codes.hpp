@@ -1,0 +1,204 @@
+// AVX2: product quantisation, tables, encoding, scoring. Layer 1. The set is assembled in avx2.hpp.
+#pragma once
+
+#include "pqkv/isa/avx2_rows.hpp"
+
+#if defined(PQKV_X86)
+
+PQKV_TARGET_BEGIN("avx2,fma,f16c")
+namespace pqkv::inline PQKV_ABI::isa::avx2 {
+
+inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
+                          float* table) noexcept {
+  for (std::size_t c = 0; c < count; c += 16) {
+    __m256 first_f32x8 = _mm256_setzero_ps();
+    __m256 second_f32x8 = _mm256_setzero_ps();
+    for (std::size_t d = 0; d < width; ++d) {
+      const __m256 x = _mm256_broadcast_ss(query + d);
+      first_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c), first_f32x8);
+      second_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c + 8), second_f32x8);
+    }
+    _mm256_storeu_ps(table + c, first_f32x8);
+    _mm256_storeu_ps(table + c + 8, second_f32x8);
+  }
+}
+
+inline void centroid_sum(const float* buckets, std::size_t width, const float* centroids, std::size_t count,
+                         float* row) noexcept {
+  for (std::size_t d = 0; d < width; ++d) {
+    __m256 first_f32x8 = _mm256_setzero_ps();
+    __m256 second_f32x8 = _mm256_setzero_ps();
+    for (std::size_t c = 0; c < count; c += 16) {
+      first_f32x8 = _mm256_fmadd_ps(_mm256_loadu_ps(buckets + c), _mm256_loadu_ps(centroids + d * count + c), first_f32x8);
+      second_f32x8 = _mm256_fmadd_ps(_mm256_loadu_ps(buckets + c + 8), _mm256_loadu_ps(centroids + d * count + c + 8),
+                                     second_f32x8);
+    }
+    row[d] += sum_of(_mm256_add_ps(first_f32x8, second_f32x8));
+  }
+}
+
+/// `count` rows at once, so that each centroid is loaded once for all of them.
+template <std::size_t count>
+inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
+  __m256 best_f32x8[count];
+  __m256i nearest_i32x8[count];
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    best_f32x8[r] = _mm256_set1_ps(3.4e38f);
+    nearest_i32x8[r] = _mm256_setzero_si256();
+  }
+  __m256i index_i32x8 = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  for (std::size_t c = 0; c < centroid_count; c += 8) {
+    __m256 distance_f32x8[count];
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) distance_f32x8[r] = _mm256_loadu_ps(half_norms + c);
+    for (std::size_t d = 0; d < width; ++d) {
+      const __m256 centroid_f32x8 = _mm256_loadu_ps(centroids + d * centroid_count + c);
+      PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+        distance_f32x8[r] =
+            _mm256_fnmadd_ps(_mm256_broadcast_ss(rows + r * stride + d), centroid_f32x8, distance_f32x8[r]);
+      }
+    }
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+      const __m256 closer = _mm256_cmp_ps(distance_f32x8[r], best_f32x8[r], _CMP_LT_OQ);
+      best_f32x8[r] = _mm256_blendv_ps(best_f32x8[r], distance_f32x8[r], closer);
+      nearest_i32x8[r] = _mm256_blendv_epi8(nearest_i32x8[r], index_i32x8, _mm256_castps_si256(closer));
+    }
+    index_i32x8 = _mm256_add_epi32(index_i32x8, _mm256_set1_epi32(8));
+  }
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    alignas(32) float best[8];
+    alignas(32) std::int32_t nearest[8];
+    _mm256_store_ps(best, best_f32x8[r]);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(nearest), nearest_i32x8[r]);
+    std::size_t lane = 0;
+    for (std::size_t i = 1; i < 8; ++i) {
+      if (best[i] < best[lane] || (best[i] == best[lane] && nearest[i] < nearest[lane])) lane = i;
+    }
+    codes[r] = static_cast<std::uint8_t>(nearest[lane]);
+  }
+}
+
+inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
+                             const float* centroids, const float* half_norms, std::size_t count,
+                             std::uint8_t* codes) noexcept {
+  std::size_t r = 0;
+  for (; r + 4 <= row_count; r += 4) {
+    nearest_tile<4>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
+  }
+  for (; r < row_count; ++r) {
+    nearest_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
+  }
+}
+
+/// Two subspaces' looked-up bytes summed per token, as floats: even tokens' sums are what `whole` (even + 256·odd) has
+/// beyond `odd`.
+inline void store_scores(__m256i whole_u16x16, __m256i odd_u16x16, __m256 scale, __m256 bias, float* scores) noexcept {
+  const __m256i even_u16x16 = _mm256_sub_epi16(whole_u16x16, _mm256_slli_epi16(odd_u16x16, 8));
+  const __m128i even = _mm_add_epi16(_mm256_castsi256_si128(even_u16x16), _mm256_extracti128_si256(even_u16x16, 1));
+  const __m128i odd = _mm_add_epi16(_mm256_castsi256_si128(odd_u16x16), _mm256_extracti128_si256(odd_u16x16, 1));
+  const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_unpacklo_epi16(even, odd)));
+  const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_unpackhi_epi16(even, odd)));
+  _mm256_storeu_ps(scores, _mm256_fmadd_ps(low, scale, bias));
+  _mm256_storeu_ps(scores + 8, _mm256_fmadd_ps(high, scale, bias));
+}
+
+/// One block for `queries` queries. Bytes are summed in 16-bit lanes without unpacking: once as they are (even byte +
+/// 256·odd byte, modulo 2¹⁶) and once shifted (odd byte alone).
+template <std::size_t queries>
+inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
+                      const float* bias, float* scores, std::size_t stride) noexcept {
+  __m256i sums_u16x16[queries][4];  // tokens 0–15 whole and odd, tokens 16–31 whole and odd
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) sums_u16x16[q][i] = _mm256_setzero_si256();
+  }
+  const __m256i nibble = _mm256_set1_epi8(15);
+  for (std::size_t s = 0; s < subspaces; s += 2) {
+    const bool pair = s + 2 <= subspaces;
+    const std::uint8_t* codes = block + s * 16;
+    const __m256i codes_u8x32 =
+        pair ? load_bytes(codes) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+    const __m256i low_u8x32 = _mm256_and_si256(codes_u8x32, nibble);
+    const __m256i high_u8x32 = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, 4), nibble);
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+      const std::uint8_t* entries = tables + (q * subspaces + s) * 16;
+      const __m256i table_u8x32 =
+          pair ? load_bytes(entries)
+               : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+      const __m256i first = _mm256_shuffle_epi8(table_u8x32, low_u8x32);
+      const __m256i second = _mm256_shuffle_epi8(table_u8x32, high_u8x32);
+      sums_u16x16[q][0] = _mm256_add_epi16(sums_u16x16[q][0], first);
+      sums_u16x16[q][1] = _mm256_add_epi16(sums_u16x16[q][1], _mm256_srli_epi16(first, 8));
+      sums_u16x16[q][2] = _mm256_add_epi16(sums_u16x16[q][2], second);
+      sums_u16x16[q][3] = _mm256_add_epi16(sums_u16x16[q][3], _mm256_srli_epi16(second, 8));
+    }
+  }
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    const __m256 scale_f32x8 = _mm256_set1_ps(scale[q]);
+    const __m256 bias_f32x8 = _mm256_set1_ps(bias[q]);
+    store_scores(sums_u16x16[q][0], sums_u16x16[q][1], scale_f32x8, bias_f32x8, scores + q * stride);
+    store_scores(sums_u16x16[q][2], sums_u16x16[q][3], scale_f32x8, bias_f32x8, scores + q * stride + 16);
+  }
+}
+
+inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                      const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
+                      float* scores, std::size_t stride) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) {
+    const std::uint8_t* block = blocks + b * 16 * subspaces;
+    prefetch(block, 16 * subspaces);
+    float* out = scores + b * 32;
+    std::size_t q = 0;
+    for (; q + 2 <= query_count; q += 2) {
+      pq4_block<2>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    }
+    if (q < query_count) {
+      pq4_block<1>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    }
+  }
+}
+
+// Eight sums at once hide the latency of the additions; one 64-bit load brings eight codes.
+inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
+                      float* scores) noexcept {
+  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
+    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    prefetch(codes, 8 * subspaces);
+    float sums[8] = {};
+    for (std::size_t s = 0; s < subspaces; ++s) {
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, codes + s * 8, 8);
+      const float* entries = table + s * 256;
+      PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) sums[t] += entries[(eight >> (8 * t)) & 255u];
+    }
+    std::memcpy(scores + octet * 8, sums, sizeof sums);
+  }
+}
+
+inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
+                       float* scores, std::size_t stride) noexcept {
+  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
+    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    prefetch(codes, 8 * subspaces);
+    __m128 sums_f32x4[8];  // per token, a lane per query
+    PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) sums_f32x4[t] = _mm_setzero_ps();
+    for (std::size_t s = 0; s < subspaces; ++s) {
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, codes + s * 8, 8);
+      const float* entries = table + s * 1024;
+      PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) {
+        sums_f32x4[t] = _mm_add_ps(sums_f32x4[t], _mm_loadu_ps(entries + ((eight >> (8 * t)) & 255u) * 4));
+      }
+    }
+    _MM_TRANSPOSE4_PS(sums_f32x4[0], sums_f32x4[1], sums_f32x4[2], sums_f32x4[3]);
+    _MM_TRANSPOSE4_PS(sums_f32x4[4], sums_f32x4[5], sums_f32x4[6], sums_f32x4[7]);
+    PQKV_UNROLL for (std::size_t q = 0; q < 4; ++q) {
+      _mm_storeu_ps(scores + q * stride + octet * 8, sums_f32x4[q]);
+      _mm_storeu_ps(scores + q * stride + octet * 8 + 4, sums_f32x4[q + 4]);
+    }
+  }
+}
+
+}  // namespace pqkv::inline PQKV_ABI::isa::avx2
+PQKV_TARGET_END
+
+#endif

@@ -1,0 +1,226 @@
+// AVX2: loads, conversions, exact rows and softmax. Layer 1. The set is assembled in avx2.hpp.
+#pragma once
+
+#include "pqkv/base/config.hpp"
+
+#if defined(PQKV_X86)
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "pqkv/isa/scalar.hpp"
+#include "pqkv/isa/target.hpp"
+
+PQKV_TARGET_BEGIN("avx2,fma,f16c")
+namespace pqkv::inline PQKV_ABI::isa::avx2 {
+
+inline constexpr std::size_t prefetch_ahead = 4096;
+
+inline void prefetch(const void* first, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) {
+    _mm_prefetch(static_cast<const char*>(first) + prefetch_ahead + i, _MM_HINT_T0);
+  }
+}
+
+inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }
+inline __m256 load8(const f16* x) noexcept {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
+inline __m256 load8(const bf16* x) noexcept {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline __m256i load_bytes(const void* x) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(x)); }
+
+inline float sum_of(__m256 x) noexcept {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float maximum_of(__m256 x) noexcept {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+// ---- conversions -------------------------------------------------------------------------------------------------
+
+template <class T>
+inline void to_f32(const T* in, std::size_t count, float* out) noexcept {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(out + i, load8(in + i));
+  for (; i < count; ++i) out[i] = to_float(in[i]);
+}
+
+inline void f32_to_f16(const float* in, std::size_t count, f16* out) noexcept {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+  }
+  for (; i < count; ++i) out[i] = to_f16(in[i]);
+}
+
+inline void f32_to_bf16(const float* in, std::size_t count, bf16* out) noexcept {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256i bits = load_bytes(in + i);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+    const __m256i nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i upper = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_castsi256_si128(packed));
+  }
+  for (; i < count; ++i) out[i] = to_bf16(in[i]);
+}
+
+// ---- exact rows --------------------------------------------------------------------------------------------------
+
+/// `count` rows × `queries` queries.
+template <std::size_t count, std::size_t queries, class T>
+inline void dot_tile(const T* rows, std::size_t dim, const float* query, float* scores, std::size_t stride) noexcept {
+  __m256 sums_f32x8[count][queries];
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x8[r][q] = _mm256_setzero_ps();
+  }
+  std::size_t d = 0;
+  for (; d + 8 <= dim; d += 8) {
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+      const __m256 row_f32x8 = load8(rows + r * dim + d);
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        sums_f32x8[r][q] = _mm256_fmadd_ps(row_f32x8, _mm256_loadu_ps(query + q * dim + d), sums_f32x8[r][q]);
+      }
+    }
+  }
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+      float sum = sum_of(sums_f32x8[r][q]);
+      for (std::size_t i = d; i < dim; ++i) sum += to_float(rows[r * dim + i]) * query[q * dim + i];
+      scores[q * stride + r] = sum;
+    }
+  }
+}
+
+template <class T>
+inline void dot(const T* rows, std::size_t tokens, std::size_t dim, const float* queries, std::size_t query_count,
+                float* scores, std::size_t stride) noexcept {
+  std::size_t t = 0;
+  for (; t + 4 <= tokens; t += 4) {
+    const T* four = rows + t * dim;
+    prefetch(four, 4 * dim * sizeof(T));
+    std::size_t q = 0;
+    for (; q + 2 <= query_count; q += 2) dot_tile<4, 2>(four, dim, queries + q * dim, scores + q * stride + t, stride);
+    if (q < query_count) dot_tile<4, 1>(four, dim, queries + q * dim, scores + q * stride + t, stride);
+  }
+  for (; t < tokens; ++t) {
+    for (std::size_t q = 0; q < query_count; ++q) {
+      dot_tile<1, 1>(rows + t * dim, dim, queries + q * dim, scores + q * stride + t, stride);
+    }
+  }
+}
+
+/// `count` rows into the sums of `queries` queries.
+template <std::size_t count, std::size_t queries, class T>
+inline void accumulate_tile(const T* rows, std::size_t dim, const float* weights, std::size_t stride,
+                            float* outs) noexcept {
+  __m256 weights_f32x8[count][queries];
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) weights_f32x8[r][q] = _mm256_set1_ps(weights[q * stride + r]);
+  }
+  std::size_t d = 0;
+  for (; d + 8 <= dim; d += 8) {
+    __m256 sums_f32x8[queries];
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x8[q] = _mm256_loadu_ps(outs + q * dim + d);
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+      const __m256 row_f32x8 = load8(rows + r * dim + d);
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        sums_f32x8[q] = _mm256_fmadd_ps(row_f32x8, weights_f32x8[r][q], sums_f32x8[q]);
+      }
+    }
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) _mm256_storeu_ps(outs + q * dim + d, sums_f32x8[q]);
+  }
+  for (; d < dim; ++d) {
+    for (std::size_t q = 0; q < queries; ++q) {
+      for (std::size_t r = 0; r < count; ++r) outs[q * dim + d] += weights[q * stride + r] * to_float(rows[r * dim + d]);
+    }
+  }
+}
+
+template <class T>
+inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const float* weights,
+                       std::size_t query_count, std::size_t stride, float* outs) noexcept {
+  std::size_t t = 0;
+  for (; t + 4 <= tokens; t += 4) {
+    const T* four = rows + t * dim;
+    prefetch(four, 4 * dim * sizeof(T));
+    std::size_t q = 0;
+    for (; q + 2 <= query_count; q += 2) {
+      accumulate_tile<4, 2>(four, dim, weights + q * stride + t, stride, outs + q * dim);
+    }
+    if (q < query_count) accumulate_tile<4, 1>(four, dim, weights + q * stride + t, stride, outs + q * dim);
+  }
+  for (; t < tokens; ++t) {
+    for (std::size_t q = 0; q < query_count; ++q) {
+      accumulate_tile<1, 1>(rows + t * dim, dim, weights + q * stride + t, stride, outs + q * dim);
+    }
+  }
+}
+
+// ---- softmax -----------------------------------------------------------------------------------------------------
+
+inline float maximum(const float* x, std::size_t count) noexcept {
+  if (count < 8) return scalar::maximum(x, count);
+  __m256 most_f32x8 = _mm256_loadu_ps(x);
+  for (std::size_t i = 8; i + 8 <= count; i += 8) most_f32x8 = _mm256_max_ps(most_f32x8, _mm256_loadu_ps(x + i));
+  most_f32x8 = _mm256_max_ps(most_f32x8, _mm256_loadu_ps(x + count - 8));
+  return maximum_of(most_f32x8);
+}
+
+/// exp of x ≤ 0: 2ⁿ·e^r with n the nearest integer to x/ln 2, |r| ≤ ln 2 / 2, and a Taylor polynomial of degree 7 for
+/// e^r (its remainder is below 1e-8); 0 below −87.33, where the result would be subnormal.
+inline __m256 exponential_of(__m256 x) noexcept {
+  const __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-87.33f), _CMP_GE_OQ);
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // ln 2 in two parts: the first has trailing zeros, so that n times it is exact.
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+  __m256 sum = _mm256_set1_ps(1.0f / 5040);
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 720));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 120));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 24));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 6));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(0.5f));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f));
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_and_ps(_mm256_mul_ps(sum, _mm256_castsi256_ps(power)), normal);
+}
+
+inline float exponential(float* x, std::size_t count, float shift) noexcept {
+  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
+  __m256 sum_f32x8 = _mm256_setzero_ps();
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift_f32x8));
+    _mm256_storeu_ps(x + i, y);
+    sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
+  }
+  if (i < count) {
+    alignas(32) float rest[8] = {-1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f};
+    std::memcpy(rest, x + i, (count - i) * sizeof(float));
+    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_load_ps(rest), shift_f32x8));
+    _mm256_store_ps(rest, y);
+    std::memcpy(x + i, rest, (count - i) * sizeof(float));
+    sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
+  }
+  return sum_of(sum_f32x8);
+}
+
+}  // namespace pqkv::inline PQKV_ABI::isa::avx2
+PQKV_TARGET_END
+
+#endif
