@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "pqkv/isa/avx2.hpp"
+#include "pqkv/isa/avx512.hpp"
 #include "pqkv/isa/detect.hpp"
 #include "pqkv/isa/kernels.hpp"
 #include "pqkv/isa/scalar.hpp"
@@ -25,6 +26,7 @@ struct Available {
       {scalar::kernels(), true},
 #if defined(PQKV_X86)
       {avx2::kernels(), has_avx2()},
+      {avx512::kernels(), has_avx512()},
 #endif
   };
   return sets;

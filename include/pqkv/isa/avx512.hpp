@@ -1,0 +1,46 @@
+// AVX-512 (F, BW, VL, DQ) kernels: x86 since Skylake-X (2017) and Zen 4 (2022). Layer 1.
+//
+//   instruction      leaned on for                                                    per cycle (Golden Cove)
+//   vpshufb zmm      pq4: the tables of four subspaces, 64 look-ups at once           1
+//   vpmaddwd zmm     integer values: weights of 32 tokens stay in 8 registers         1
+//   vfmadd231ps zmm  exact rows, query tables, distances                              2, latency 4
+//   vscalefps        exp: multiplies by 2ⁿ without touching exponents by hand         1
+//   k-masks          ends of rows; the smaller distance and its index                 free in most operations
+#pragma once
+
+#include "pqkv/isa/avx2.hpp"
+#include "pqkv/isa/avx512_codes.hpp"
+#include "pqkv/isa/avx512_integers.hpp"
+#include "pqkv/isa/avx512_rows.hpp"
+
+#if defined(PQKV_X86)
+
+namespace pqkv::inline PQKV_ABI::isa::avx512 {
+
+/// 8-bit look-ups are bound by load ports, which are no wider here: those kernels are AVX2's.
+[[nodiscard]] inline KernelSet kernels() noexcept {
+  KernelSet set = avx2::kernels();
+  set.name = "avx512";
+  set.f16_to_f32 = to_f32<f16>;
+  set.bf16_to_f32 = to_f32<bf16>;
+  set.dot_f32 = dot<float>;
+  set.dot_f16 = dot<f16>;
+  set.dot_bf16 = dot<bf16>;
+  set.accumulate_f32 = accumulate<float>;
+  set.accumulate_f16 = accumulate<f16>;
+  set.accumulate_bf16 = accumulate<bf16>;
+  set.centroid_dots = centroid_dots;
+  set.centroid_sum = centroid_sum;
+  set.nearest_centroid = nearest_centroid;
+  set.pq4_score = pq4_score;
+  set.int8_accumulate = integer_accumulate<8>;
+  set.int4_accumulate = integer_accumulate<4>;
+  set.int2_accumulate = integer_accumulate<2>;
+  set.maximum = maximum;
+  set.exponential = exponential;
+  return set;
+}
+
+}  // namespace pqkv::inline PQKV_ABI::isa::avx512
+
+#endif

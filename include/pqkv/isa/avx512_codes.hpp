@@ -1,0 +1,144 @@
+// AVX-512: product quantisation, tables, encoding, 4-bit scoring. Layer 1. The set is assembled in avx512.hpp.
+#pragma once
+
+#include "pqkv/isa/avx2_codes.hpp"
+#include "pqkv/isa/avx512_rows.hpp"
+
+#if defined(PQKV_X86)
+
+PQKV_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+namespace pqkv::inline PQKV_ABI::isa::avx512 {
+
+inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
+                          float* table) noexcept {
+  for (std::size_t c = 0; c < count; c += 16) {
+    __m512 sum_f32x16 = _mm512_setzero_ps();
+    for (std::size_t d = 0; d < width; ++d) {
+      sum_f32x16 = _mm512_fmadd_ps(_mm512_set1_ps(query[d]), _mm512_loadu_ps(centroids + d * count + c), sum_f32x16);
+    }
+    _mm512_storeu_ps(table + c, sum_f32x16);
+  }
+}
+
+inline void centroid_sum(const float* buckets, std::size_t width, const float* centroids, std::size_t count,
+                         float* row) noexcept {
+  for (std::size_t d = 0; d < width; ++d) {
+    __m512 sum_f32x16 = _mm512_setzero_ps();
+    for (std::size_t c = 0; c < count; c += 16) {
+      sum_f32x16 = _mm512_fmadd_ps(_mm512_loadu_ps(buckets + c), _mm512_loadu_ps(centroids + d * count + c), sum_f32x16);
+    }
+    row[d] += sum_of(sum_f32x16);
+  }
+}
+
+/// `count` rows at once, so that each centroid is loaded once for all of them.
+template <std::size_t count>
+inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
+  __m512 best_f32x16[count];
+  __m512i nearest_i32x16[count];
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    best_f32x16[r] = _mm512_set1_ps(3.4e38f);
+    nearest_i32x16[r] = _mm512_setzero_si512();
+  }
+  __m512i index_i32x16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (std::size_t c = 0; c < centroid_count; c += 16) {
+    __m512 distance_f32x16[count];
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) distance_f32x16[r] = _mm512_loadu_ps(half_norms + c);
+    for (std::size_t d = 0; d < width; ++d) {
+      const __m512 centroid_f32x16 = _mm512_loadu_ps(centroids + d * centroid_count + c);
+      PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+        distance_f32x16[r] =
+            _mm512_fnmadd_ps(_mm512_set1_ps(rows[r * stride + d]), centroid_f32x16, distance_f32x16[r]);
+      }
+    }
+    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+      const __mmask16 closer = _mm512_cmp_ps_mask(distance_f32x16[r], best_f32x16[r], _CMP_LT_OQ);
+      best_f32x16[r] = _mm512_mask_mov_ps(best_f32x16[r], closer, distance_f32x16[r]);
+      nearest_i32x16[r] = _mm512_mask_mov_epi32(nearest_i32x16[r], closer, index_i32x16);
+    }
+    index_i32x16 = _mm512_add_epi32(index_i32x16, _mm512_set1_epi32(16));
+  }
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    // Centroids that are equally near: the first one.
+    const __m512 least = _mm512_set1_ps(-maximum_of(_mm512_sub_ps(_mm512_setzero_ps(), best_f32x16[r])));
+    const __mmask16 equals = _mm512_cmp_ps_mask(best_f32x16[r], least, _CMP_EQ_OQ);
+    const __m512i candidates = _mm512_mask_mov_epi32(_mm512_set1_epi32(255), equals, nearest_i32x16[r]);
+    const __m256i eight = _mm256_min_epi32(lower_half(candidates), upper_half(candidates));
+    __m128i four = _mm_min_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_min_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_min_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    codes[r] = static_cast<std::uint8_t>(_mm_cvtsi128_si32(four));
+  }
+}
+
+inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
+                             const float* centroids, const float* half_norms, std::size_t count,
+                             std::uint8_t* codes) noexcept {
+  std::size_t r = 0;
+  for (; r + 8 <= row_count; r += 8) {
+    nearest_tile<8>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
+  }
+  for (; r < row_count; ++r) {
+    nearest_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
+  }
+}
+
+/// One block for `queries` queries, four subspaces per 64 bytes; see avx2::pq4_block for the two sums of a byte pair.
+template <std::size_t queries>
+inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
+                      const float* bias, float* scores, std::size_t stride) noexcept {
+  __m512i sums_u16x32[queries][4];  // tokens 0–15 whole and odd, tokens 16–31 whole and odd
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) sums_u16x32[q][i] = _mm512_setzero_si512();
+  }
+  const __m512i nibble = _mm512_set1_epi8(15);
+  for (std::size_t s = 0; s < subspaces; s += 4) {
+    // Quadwords of the subspaces that are left; those behind have an all-zero table.
+    const auto lanes = static_cast<__mmask8>(subspaces - s >= 4 ? 0xffu : (1u << (2 * (subspaces - s))) - 1u);
+    const __m512i codes_u8x64 = _mm512_maskz_loadu_epi64(lanes, block + s * 16);
+    const __m512i low_u8x64 = _mm512_and_si512(codes_u8x64, nibble);
+    const __m512i high_u8x64 = _mm512_and_si512(_mm512_srli_epi16(codes_u8x64, 4), nibble);
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+      const __m512i table_u8x64 = _mm512_maskz_loadu_epi64(lanes, tables + (q * subspaces + s) * 16);
+      const __m512i first = _mm512_shuffle_epi8(table_u8x64, low_u8x64);
+      const __m512i second = _mm512_shuffle_epi8(table_u8x64, high_u8x64);
+      sums_u16x32[q][0] = _mm512_add_epi16(sums_u16x32[q][0], first);
+      sums_u16x32[q][1] = _mm512_add_epi16(sums_u16x32[q][1], _mm512_srli_epi16(first, 8));
+      sums_u16x32[q][2] = _mm512_add_epi16(sums_u16x32[q][2], second);
+      sums_u16x32[q][3] = _mm512_add_epi16(sums_u16x32[q][3], _mm512_srli_epi16(second, 8));
+    }
+  }
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    __m256i halves[4];
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+      halves[i] = _mm256_add_epi16(lower_half(sums_u16x32[q][i]), upper_half(sums_u16x32[q][i]));
+    }
+    const __m256 scale_f32x8 = _mm256_set1_ps(scale[q]);
+    const __m256 bias_f32x8 = _mm256_set1_ps(bias[q]);
+    avx2::store_scores(halves[0], halves[1], scale_f32x8, bias_f32x8, scores + q * stride);
+    avx2::store_scores(halves[2], halves[3], scale_f32x8, bias_f32x8, scores + q * stride + 16);
+  }
+}
+
+inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                      const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
+                      float* scores, std::size_t stride) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) {
+    const std::uint8_t* block = blocks + b * 16 * subspaces;
+    avx2::prefetch(block, 16 * subspaces);
+    float* out = scores + b * 32;
+    std::size_t q = 0;
+    for (; q + 4 <= query_count; q += 4) {
+      pq4_block<4>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    }
+    for (; q < query_count; ++q) {
+      pq4_block<1>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    }
+  }
+}
+
+}  // namespace pqkv::inline PQKV_ABI::isa::avx512
+PQKV_TARGET_END
+
+#endif
