@@ -1,0 +1,4 @@
+// Stage 1: training. Sample rows → Codebook. Needs Eigen; nothing that runs with a model includes this.
+#pragma once
+
+#include "pqkv/train/train_codebook.hpp"

@@ -1,0 +1,68 @@
+// Where k-means starts: k-means++ or random rows. Layer 3a.
+#pragma once
+
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "pqkv/base/random.hpp"
+#include "pqkv/train/metric.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+enum class Initialisation {
+  plus_plus,  ///< each next centroid is a row drawn by its squared distance from those before
+  random,     ///< distinct rows, all alike
+};
+
+/// `count` distinct indices below `total`, in random order. Expects count ≤ total.
+[[nodiscard]] inline std::vector<std::size_t> random_indices(std::size_t total, std::size_t count, Random& random) {
+  std::vector<std::size_t> indices(total);
+  std::iota(indices.begin(), indices.end(), std::size_t{0});
+  for (std::size_t i = 0; i < count; ++i) std::swap(indices[i], indices[i + random.below(total - i)]);
+  indices.resize(count);
+  return indices;
+}
+
+/// k-means++ (Arthur, Vassilvitskii: k-means++, the Advantages of Careful Seeding, 2007). `weights` may be empty.
+/// Once every row is a centroid already, the rest are drawn at random.
+[[nodiscard]] inline RowMatrix plus_plus_centroids(const RowMatrix& rows, std::span<const float> weights,
+                                                   std::size_t count, Random& random) {
+  const auto total = static_cast<std::size_t>(rows.rows());
+  RowMatrix centroids(static_cast<Eigen::Index>(count), rows.cols());
+  Eigen::VectorXf nearest = Eigen::VectorXf::Constant(rows.rows(), 3.4e38f);
+  const auto weight = [&](std::size_t row) { return weights.empty() ? 1.0 : static_cast<double>(weights[row]); };
+  std::size_t chosen = random.below(total);
+  for (std::size_t c = 0;; ++c) {
+    const auto row = rows.row(static_cast<Eigen::Index>(chosen));
+    centroids.row(static_cast<Eigen::Index>(c)) = row;
+    if (c + 1 == count) return centroids;
+    nearest = nearest.cwiseMin((rows.rowwise() - row).rowwise().squaredNorm());
+    double sum = 0;
+    for (std::size_t i = 0; i < total; ++i) sum += weight(i) * static_cast<double>(nearest[static_cast<Eigen::Index>(i)]);
+    double left = random.uniform() * sum;
+    chosen = total;
+    for (std::size_t i = 0; i < total; ++i) {
+      const double mass = weight(i) * static_cast<double>(nearest[static_cast<Eigen::Index>(i)]);
+      if (mass <= 0) continue;
+      chosen = i;
+      left -= mass;
+      if (left < 0) break;
+    }
+    if (chosen == total) chosen = random.below(total);
+  }
+}
+
+[[nodiscard]] inline RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
+                                               std::span<const float> weights, std::size_t count, Random& random) {
+  if (initialisation == Initialisation::plus_plus) return plus_plus_centroids(rows, weights, count, random);
+  RowMatrix centroids(static_cast<Eigen::Index>(count), rows.cols());
+  const auto indices = random_indices(static_cast<std::size_t>(rows.rows()), count, random);
+  for (std::size_t c = 0; c < count; ++c) {
+    centroids.row(static_cast<Eigen::Index>(c)) = rows.row(static_cast<Eigen::Index>(indices[c]));
+  }
+  return centroids;
+}
+
+}  // namespace pqkv::inline PQKV_ABI

@@ -1,0 +1,133 @@
+// train_codebook: sample rows of one head → Codebook. Layer 3a.
+// Subspaces are independent, so they are what an executor's workers share: the result never depends on their number.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pqkv/base/executor.hpp"
+#include "pqkv/base/progress.hpp"
+#include "pqkv/base/result.hpp"
+#include "pqkv/base/rows.hpp"
+#include "pqkv/codec/codebook.hpp"
+#include "pqkv/train/kmeans.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+struct TrainOptions {
+  std::size_t iterations = 25;
+  double tolerance = 1e-4;  ///< a subspace stops when its objective falls by less than this share
+  std::uint64_t seed = 1;
+  Initialisation initialisation = Initialisation::plus_plus;
+  std::size_t max_rows = 65536;      ///< beyond, a random sample of this many rows is used
+  std::span<const float> weights{};  ///< one per row, ≥ 0, or none: how much its error counts
+};
+
+struct TrainedCodebook {
+  std::shared_ptr<const Codebook> codebook;
+  std::vector<SubspaceReport> subspaces;
+};
+
+namespace detail {
+
+[[nodiscard]] inline Status check_training_rows(FloatRows rows, const CodebookShape& shape,
+                                                const TrainOptions& options) {
+  if (Status status = check(shape); !status) return status;
+  if (rows.dim != shape.dim) {
+    return Error{Errc::invalid_shape, message("rows of ", rows.dim, " elements for a codebook of dim ", shape.dim)};
+  }
+  if (options.iterations == 0) return Error{Errc::invalid_parameter, "0 iterations train nothing"};
+  if (std::min(rows.count, options.max_rows) < shape.centroids) {
+    return Error{Errc::too_few_samples, message(std::min(rows.count, options.max_rows), " training rows for ",
+                                                shape.centroids, " centroids; at least as many are needed, and about ",
+                                                39 * shape.centroids, " to serve well")};
+  }
+  if (!options.weights.empty() && options.weights.size() != rows.count) {
+    return Error{Errc::invalid_shape, message(options.weights.size(), " weights for ", rows.count, " rows")};
+  }
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    if (!options.weights.empty() && !(options.weights[r] >= 0 && std::isfinite(options.weights[r]))) {
+      return Error{Errc::invalid_data, message("weight ", r, " is negative or not finite")};
+    }
+    for (std::size_t d = 0; d < rows.dim; ++d) {
+      if (!std::isfinite(rows.row(r)[d])) {
+        return Error{Errc::invalid_data, message("element ", d, " of training row ", r, " is not finite")};
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace detail
+
+/// Trains one codebook: k-means per subspace of `rows` [count × shape.dim], under `metric`. Deterministic for options,
+/// rows and instruction set, whatever the executor. `progress` is called after each iteration.
+/// Errors: invalid_shape, invalid_parameter, invalid_data, too_few_samples, stopped.
+template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = EuclideanMetric>
+[[nodiscard]] Result<TrainedCodebook> train_codebook(FloatRows rows, const CodebookShape& shape,
+                                                     const TrainOptions& options = {}, E&& executor = E{},
+                                                     P&& progress = P{}, const M& metric = M{}) {
+  if (Status status = detail::check_training_rows(rows, shape, options); !status) return status.error();
+  Random random(options.seed);
+  std::vector<std::size_t> sample;
+  std::vector<float> sample_weights(options.weights.begin(), options.weights.end());
+  if (rows.count > options.max_rows) {
+    sample = random_indices(rows.count, options.max_rows, random);
+    if (!sample_weights.empty()) {
+      for (std::size_t i = 0; i < sample.size(); ++i) sample_weights[i] = options.weights[sample[i]];
+      sample_weights.resize(sample.size());
+    }
+  }
+  const std::size_t count = sample.empty() ? rows.count : sample.size();
+  const std::size_t width = shape.width();
+  std::vector<std::uint64_t> seeds(shape.subspaces);
+  for (std::uint64_t& seed : seeds) seed = random.next();
+
+  std::vector<std::optional<KMeans>> subspaces(shape.subspaces);
+  executor.run(shape.subspaces, [&](std::size_t s, std::size_t /*worker*/) {
+    RowMatrix piece(static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(width));
+    for (std::size_t r = 0; r < count; ++r) {
+      const float* row = rows.row(sample.empty() ? r : sample[r]) + s * width;
+      piece.row(static_cast<Eigen::Index>(r)) =
+          Eigen::Map<const Eigen::RowVectorXf>(row, static_cast<Eigen::Index>(width));
+    }
+    metric.to_euclidean(s, piece);
+    subspaces[s].emplace(std::move(piece), sample_weights, shape.centroids, options.initialisation, seeds[s]);
+  });
+  for (std::size_t iteration = 0; iteration < options.iterations; ++iteration) {
+    executor.run(shape.subspaces,
+                 [&](std::size_t s, std::size_t /*worker*/) { subspaces[s]->step(options.tolerance); });
+    if (!progress(iteration + 1, options.iterations)) {
+      return Error{Errc::stopped, message("training was stopped after ", iteration + 1, " of ", options.iterations,
+                                          " iterations")};
+    }
+    bool all = true;
+    for (const auto& subspace : subspaces) all = all && subspace->converged();
+    if (all) break;
+  }
+  executor.run(shape.subspaces, [&](std::size_t s, std::size_t /*worker*/) { subspaces[s]->finish(); });
+
+  TrainedCodebook trained;
+  std::vector<float> centroids;
+  centroids.reserve(shape.dim * shape.centroids);
+  for (std::size_t s = 0; s < shape.subspaces; ++s) {
+    RowMatrix mine = subspaces[s]->centroids();
+    metric.from_euclidean(s, mine);
+    for (Eigen::Index d = 0; d < mine.cols(); ++d) {
+      for (Eigen::Index c = 0; c < mine.rows(); ++c) centroids.push_back(mine(c, d));
+    }
+    trained.subspaces.push_back(subspaces[s]->report());
+  }
+  auto codebook = Codebook::make(shape, std::move(centroids));
+  if (!codebook) return codebook.error();
+  trained.codebook = std::move(*codebook);
+  return trained;
+}
+
+}  // namespace pqkv::inline PQKV_ABI
