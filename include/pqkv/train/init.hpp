@@ -1,6 +1,7 @@
 // Where k-means starts: k-means++ or random rows. Layer 3a.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <numeric>
 #include <span>
@@ -38,7 +39,9 @@ enum class Initialisation {
     const auto row = rows.row(static_cast<Eigen::Index>(chosen));
     centroids.row(static_cast<Eigen::Index>(c)) = row;
     if (c + 1 == count) return centroids;
-    nearest = nearest.cwiseMin((rows.rowwise() - row).rowwise().squaredNorm());
+    for (Eigen::Index i = 0; i < rows.rows(); ++i) {
+      nearest[i] = std::min(nearest[i], (rows.row(i) - row).squaredNorm());
+    }
     double sum = 0;
     for (std::size_t i = 0; i < total; ++i) sum += weight(i) * static_cast<double>(nearest[static_cast<Eigen::Index>(i)]);
     double left = random.uniform() * sum;

@@ -1,0 +1,134 @@
+// Trains a policy's codebooks, replays every head of every text through it, and adds up the figures.
+#pragma once
+
+#include <pqkv/measure/evaluate.hpp>
+#include <pqkv/spec.hpp>
+#include <pqkv/train.hpp>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kv_report/inputs.hpp"
+#include "kv_report/workers.hpp"
+
+namespace kv_report {
+
+/// One row of the report. Worst heads are the least means over a query head's queries (all texts).
+struct PolicyResult {
+  std::string policy;
+  double key_bits = 0;    ///< per element of K, with codes, scales, sinks and recent tokens counted
+  double value_bits = 0;  ///< per element of V
+  std::size_t codebook_bytes = 0;  ///< of all layers and heads, keys and values
+  pqkv::Quality mean;
+  double cosine_worst = 0;
+  double logit_correlation_worst = 0;
+  std::size_t tokens = 0;  ///< over all texts
+  std::size_t heads = 0;   ///< layers × query heads
+};
+
+/// Bits per element when `compressed` bytes per token serve all but the exact tokens of each text.
+[[nodiscard]] inline double bits_per_element(const std::vector<Text>& texts, const pqkv::CacheOptions& options,
+                                             std::size_t block_bytes) {
+  double bytes = 0, elements = 0;
+  for (const Text& text : texts) {
+    const Shape& shape = text.keys.shape;
+    const std::size_t exact = std::min(shape.tokens, options.sinks + options.recent);
+    bytes += static_cast<double>(exact * shape.dim * pqkv::size_of(options.window));
+    bytes += static_cast<double>((shape.tokens - exact) * block_bytes) / static_cast<double>(pqkv::block_tokens);
+    elements += static_cast<double>(shape.tokens * shape.dim);
+  }
+  return 8 * bytes / elements;
+}
+
+/// The rows of one head in all texts, one behind the other.
+[[nodiscard]] inline std::vector<float> gather(const std::vector<Text>& texts, Tensor Text::*side, std::size_t layer,
+                                               std::size_t head) {
+  std::vector<float> rows;
+  for (const Text& text : texts) {
+    const Tensor& tensor = text.*side;
+    const float* first = tensor.head(layer, head);
+    rows.insert(rows.end(), first, first + tensor.shape.tokens * tensor.shape.dim);
+  }
+  return rows;
+}
+
+/// A codebook for one head and side where the format needs one.
+[[nodiscard]] inline pqkv::Result<std::shared_ptr<const pqkv::Codebook>> train_side(
+    const std::vector<Text>& training, Tensor Text::*side, std::size_t layer, std::size_t head,
+    const std::optional<pqkv::CodebookShape>& shape, std::uint64_t seed) {
+  if (!shape) return std::shared_ptr<const pqkv::Codebook>();
+  const std::vector<float> rows = gather(training, side, layer, head);
+  pqkv::TrainOptions options;
+  options.seed = seed;
+  auto trained = pqkv::train_codebook({rows.data(), rows.size() / shape->dim, shape->dim}, *shape, options);
+  if (!trained) {
+    return pqkv::Error{trained.error().code,
+                       pqkv::message("layer ", layer, " head ", head, ": ", trained.error().message)};
+  }
+  return trained->codebook;
+}
+
+/// Evaluates one policy on all texts. Heads are shared among the workers; the result does not depend on their number.
+[[nodiscard]] inline pqkv::Result<PolicyResult> evaluate_policy(const pqkv::CacheSpec& spec,
+                                                                const std::vector<Text>& texts,
+                                                                const std::vector<Text>& training, std::uint64_t seed,
+                                                                const Workers& workers, ProgressBar& progress) {
+  const Shape& shape = texts.front().keys.shape;
+  const std::size_t group = texts.front().group();
+  const auto key_shape = pqkv::key_codebook_shape(spec.keys, shape.dim);
+  if (!key_shape) return key_shape.error();
+  const auto value_shape = pqkv::value_codebook_shape(spec.values, shape.dim);
+  if (!value_shape) return value_shape.error();
+
+  PolicyResult result;
+  result.policy = spec.text;
+  std::vector<pqkv::Quality> heads(shape.layers * shape.heads * group);
+  std::optional<pqkv::Error> failure;
+  std::mutex mutex;
+  workers.run(shape.layers * shape.heads, [&](std::size_t index, std::size_t /*worker*/) {
+    const std::size_t layer = index / shape.heads;
+    const std::size_t head = index % shape.heads;
+    const auto fail = [&](const pqkv::Error& error) {
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = error;
+    };
+    const auto key_codebook = train_side(training, &Text::keys, layer, head, *key_shape, seed);
+    if (!key_codebook) return fail(key_codebook.error());
+    const auto value_codebook = train_side(training, &Text::values, layer, head, *value_shape, seed);
+    if (!value_codebook) return fail(value_codebook.error());
+    const auto keys = pqkv::make_keys(spec.keys, shape.dim, *key_codebook);
+    if (!keys) return fail(keys.error());
+    const auto values = pqkv::make_values(spec.values, shape.dim, *value_codebook);
+    if (!values) return fail(values.error());
+    for (const Text& text : texts) {
+      const auto qualities = pqkv::evaluate_head(*keys, *values, spec.options, text.queries_of(layer, head),
+                                                 text.keys.rows(layer, head), text.values.rows(layer, head));
+      if (!qualities) return fail(qualities.error());
+      for (std::size_t q = 0; q < group; ++q) heads[index * group + q].merge((*qualities)[q]);
+    }
+    {
+      const std::lock_guard lock(mutex);
+      result.codebook_bytes += keys->codebook_bytes() + values->codebook_bytes();
+      result.key_bits = bits_per_element(texts, spec.options, keys->block_bytes());
+      result.value_bits = bits_per_element(texts, spec.options, values->block_bytes());
+    }
+    progress.advance(spec.text);
+  });
+  if (failure) return *failure;
+
+  result.cosine_worst = heads.front().cosine;
+  result.logit_correlation_worst = heads.front().logit_correlation;
+  for (const pqkv::Quality& head : heads) {
+    result.mean.merge(head);
+    result.cosine_worst = std::min(result.cosine_worst, head.cosine);
+    result.logit_correlation_worst = std::min(result.logit_correlation_worst, head.logit_correlation);
+  }
+  for (const Text& text : texts) result.tokens += text.keys.shape.tokens;
+  result.heads = heads.size();
+  return result;
+}
+
+}  // namespace kv_report

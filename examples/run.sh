@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The main job: builds kv_report in release and runs it on the sample data. Further arguments go to kv_report.
+# Installs what is missing with apt-get (as root).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+missing=()
+for package in cmake g++ ninja-build libeigen3-dev libfmt-dev; do
+  dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing with apt-get: ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF
+cmake --build build/examples --target kv_report
+data=examples/data
+build/examples/examples/kv_report/kv_report \
+  --queries $data/evaluation_queries.npy --keys $data/evaluation_keys.npy --values $data/evaluation_values.npy \
+  --calibration-queries $data/calibration_queries.npy \
+  --calibration-keys $data/calibration_keys.npy --calibration-values $data/calibration_values.npy \
+  --json build/kv_report.json --csv build/kv_report.csv --html build/kv_report.html "$@"
