@@ -5,7 +5,7 @@
 //   vpmaddwd         integer values: 16-bit codes × 15-bit weights, in pairs  2
 //   vfmadd231ps      exact rows, query tables, distances                      2, latency 4
 //   vcvtph2ps        f16 rows and scales                                      1
-//   vaddss (load)    pq8: 256-entry float tables; gathers are slower          2 loads (3 on Golden Cove)
+//   vaddps xmm       pq8: the entries of four queries by one load             2 loads (3 on Golden Cove)
 //
 // Codes stream through software prefetches 4 KiB ahead: without them pq4 reads DRAM at two thirds of its speed.
 #pragma once
@@ -18,7 +18,8 @@
 
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
-/// Buckets are filled by the scalar loops: additions to scattered addresses have no vector form.
+/// Scalar stay: buckets, because additions to scattered addresses have no vector form; and pq8 for one query, whose byte
+/// and float loads keep three load ports busy (codes taken from 64-bit loads were slower, and gathers slower still).
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = scalar::kernels();
   set.name = "avx2";
@@ -36,7 +37,6 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
   set.pq4_score = pq4_score;
-  set.pq8_score = pq8_score;
   set.pq8_score4 = pq8_score4;
   set.int8_accumulate = integer_accumulate<8>;
   set.int4_accumulate = integer_accumulate<4>;

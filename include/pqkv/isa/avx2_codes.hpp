@@ -157,23 +157,7 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
   }
 }
 
-// Eight sums at once hide the latency of the additions; one 64-bit load brings eight codes.
-inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                      float* scores) noexcept {
-  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
-    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
-    prefetch(codes, 8 * subspaces);
-    float sums[8] = {};
-    for (std::size_t s = 0; s < subspaces; ++s) {
-      std::uint64_t eight = 0;
-      std::memcpy(&eight, codes + s * 8, 8);
-      const float* entries = table + s * 256;
-      PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) sums[t] += entries[(eight >> (8 * t)) & 255u];
-    }
-    std::memcpy(scores + octet * 8, sums, sizeof sums);
-  }
-}
-
+// Eight sums at once hide the latency of the additions.
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
                        float* scores, std::size_t stride) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
@@ -182,11 +166,9 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
     __m128 sums_f32x4[8];  // per token, a lane per query
     PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) sums_f32x4[t] = _mm_setzero_ps();
     for (std::size_t s = 0; s < subspaces; ++s) {
-      std::uint64_t eight = 0;
-      std::memcpy(&eight, codes + s * 8, 8);
       const float* entries = table + s * 1024;
       PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) {
-        sums_f32x4[t] = _mm_add_ps(sums_f32x4[t], _mm_loadu_ps(entries + ((eight >> (8 * t)) & 255u) * 4));
+        sums_f32x4[t] = _mm_add_ps(sums_f32x4[t], _mm_loadu_ps(entries + codes[s * 8 + t] * 4u));
       }
     }
     _MM_TRANSPOSE4_PS(sums_f32x4[0], sums_f32x4[1], sums_f32x4[2], sums_f32x4[3]);

@@ -16,7 +16,7 @@ inline float quantise_weights(const __m256* products_f32x8, std::uint32_t* pairs
   const __m256 most_f32x8 = _mm256_max_ps(_mm256_max_ps(products_f32x8[0], products_f32x8[1]),
                                           _mm256_max_ps(products_f32x8[2], products_f32x8[3]));
   const float largest = maximum_of(most_f32x8);
-  const __m256 inverse_f32x8 = _mm256_set1_ps(largest > 0 ? 32767.0f / largest : 0.0f);
+  const __m256 inverse_f32x8 = _mm256_set1_ps(largest > 0 ? weight_levels / largest : 0.0f);
   // Inside 8 tokens: 0,2 | 1,3 | 4,6 | 5,7 for int8 (rows of 4 tokens), evens then odds for int4, and for int2 evens
   // then odds of 16 tokens.
   const __m256i order = bits == 8 ? _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10,
@@ -31,7 +31,7 @@ inline float quantise_weights(const __m256* products_f32x8, std::uint32_t* pairs
     if constexpr (bits == 2) ordered_i16x16 = _mm256_permute4x64_epi64(ordered_i16x16, 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs + half * 8), ordered_i16x16);
   }
-  return largest / 32767.0f;
+  return largest / weight_levels;
 }
 
 /// Sums of `chunks` × 8 channels for `queries` queries over one block; the codes are unpacked once for all queries.
@@ -52,7 +52,8 @@ inline void integer_chunks(const std::uint8_t* codes, const std::uint32_t (*pair
       PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
         const __m256i weights_i16x16 = _mm256_set1_epi32(static_cast<int>(pairs[q][row * positions + p]));
         PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) {
-          const __m256i codes_i16x16 = _mm256_and_si256(_mm256_srli_epi16(dwords[c], static_cast<int>(p * bits)), mask);
+          __m256i codes_i16x16 = p == 0 ? dwords[c] : _mm256_srli_epi16(dwords[c], static_cast<int>(p * bits));
+          if (p + 1 < positions) codes_i16x16 = _mm256_and_si256(codes_i16x16, mask);
           sums_i32x8[c][q] = _mm256_add_epi32(sums_i32x8[c][q], _mm256_madd_epi16(codes_i16x16, weights_i16x16));
         }
       }

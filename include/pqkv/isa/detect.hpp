@@ -21,6 +21,10 @@ namespace pqkv::inline PQKV_ABI::isa {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+/// AVX-512 VBMI and VNNI besides: Ice Lake, Zen 4 and later.
+[[nodiscard]] inline bool has_avx512vbmi() noexcept {
+  return has_avx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 }  // namespace pqkv::inline PQKV_ABI::isa

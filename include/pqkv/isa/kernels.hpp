@@ -12,6 +12,9 @@
 
 namespace pqkv::inline PQKV_ABI::isa {
 
+/// Steps of quantised weights: the largest number that splits into two signed bytes, 127·256 + 127.
+inline constexpr float weight_levels = 32639.0f;
+
 /// One instruction set's kernels. `T` below is float, f16 or bf16. Integer parts are bit-equal over all instruction
 /// sets, float sums differ by their order.
 struct KernelSet {
@@ -82,8 +85,8 @@ struct KernelSet {
   /// code of token 4·(8/bits)·i + 4·k + j. So `dword >> shift & mask` in 16-bit lanes pairs tokens t and t + 2, which is
   /// what a multiply-add of 16-bit pairs wants.
   ///
-  /// Per block, group and query the products weight·scale are rounded to 15 bits relative to their largest, and summed
-  /// in 32-bit integers: |rounding| ≤ max/65534 per product; 32·255·32767 < 2³¹, so no sum overflows.
+  /// Per block, group and query the products weight·scale are rounded to `weight_levels` steps of their largest, and
+  /// summed in 32-bit integers: |rounding| ≤ max/65278 per product; 32·255·32639 < 2³¹, so no sum overflows.
   using IntegerAccumulate = void (*)(const std::byte* blocks, std::size_t block_count, std::size_t dim,
                                      std::size_t group, const float* weights, std::size_t query_count,
                                      std::size_t stride, float* outs) noexcept;

@@ -177,13 +177,13 @@ template <std::size_t bits>
   return (static_cast<std::uint32_t>(codes[place.byte]) >> place.shift) & ((1u << bits) - 1u);
 }
 
-/// The 15-bit weights of one group of one block: quantised[t] = round(products[t] · 32767 / max); returns max / 32767,
-/// or 0 when no product is positive. `products` are weight · scale.
+/// The weights of one group of one block as integers: quantised[t] = round(products[t] · weight_levels / max); returns
+/// max / weight_levels, or 0 when no product is positive. `products` are weight · scale.
 inline float quantise_weights(const float* products, std::int16_t* quantised) noexcept {
   const float largest = *std::max_element(products, products + 32);
-  const float inverse = largest > 0 ? 32767.0f / largest : 0.0f;
+  const float inverse = largest > 0 ? weight_levels / largest : 0.0f;
   for (std::size_t t = 0; t < 32; ++t) quantised[t] = static_cast<std::int16_t>(std::nearbyint(products[t] * inverse));
-  return largest / 32767.0f;
+  return largest / weight_levels;
 }
 
 template <std::size_t bits>

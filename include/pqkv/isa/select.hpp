@@ -8,6 +8,7 @@
 
 #include "pqkv/isa/avx2.hpp"
 #include "pqkv/isa/avx512.hpp"
+#include "pqkv/isa/avx512vbmi.hpp"
 #include "pqkv/isa/detect.hpp"
 #include "pqkv/isa/kernels.hpp"
 #include "pqkv/isa/scalar.hpp"
@@ -27,6 +28,7 @@ struct Available {
 #if defined(PQKV_X86)
       {avx2::kernels(), has_avx2()},
       {avx512::kernels(), has_avx512()},
+      {avx512vbmi::kernels(), has_avx512vbmi()},
 #endif
   };
   return sets;
