@@ -58,7 +58,8 @@ class HeadCache {
   [[nodiscard]] const V& values() const noexcept { return values_; }
   [[nodiscard]] const CacheOptions& options() const noexcept { return options_; }
 
-  /// Room for `tokens` tokens in all, so that no append up to there allocates. Errors: out_of_memory, cache_full.
+  /// Room for `tokens` tokens in all, so that no append up to there allocates. (A truncate that cuts a sealed block costs
+  /// a block and a run: reserve again after it.) Errors: out_of_memory, cache_full.
   [[nodiscard]] Status reserve(std::size_t tokens) {
     if (tokens > options_.max_tokens) {
       return Error{Errc::cache_full,
@@ -68,7 +69,7 @@ class HeadCache {
     const std::size_t to_seal = tokens > waiting ? tokens - waiting : 0;
     // A truncated run ends in a partly valid block, so tokens already sealed may fill more blocks than they need.
     const std::size_t more = to_seal > sealed_ ? (to_seal - sealed_) / seal_tokens() : 0;
-    runs_.reserve(runs_.size() + 1 + (keys_.run_tokens() == unlimited_tokens ? 0 : more));
+    runs_.reserve(runs_.size() + (keys_.run_tokens() != unlimited_tokens ? more : last_run_is_open() ? 0 : 1));
     const bool floats = options_.window == ScalarType::f32 || scratch_.grow(2 * block_tokens * dim());
     if (!floats || !sinks_.reserve() || !recent_.reserve() || !store_.reserve(store_.blocks() + more)) {
       return Error{Errc::out_of_memory, message("no memory for ", tokens, " tokens of ", dim(), " elements in ",
@@ -156,6 +157,11 @@ class HeadCache {
  private:
   [[nodiscard]] std::size_t seal_tokens() const noexcept { return std::min(block_tokens, keys_.run_tokens()); }
 
+  /// Whether the last run ends in a full block, so that another can follow in it.
+  [[nodiscard]] bool last_run_is_open() const noexcept {
+    return !runs_.empty() && runs_.back().tokens % block_tokens == 0;
+  }
+
   [[nodiscard]] Status check_finite(Rows rows, const char* what) const {
     // x − x is 0 for finite x only; by bits, because callers may compile with -ffast-math.
     for (std::size_t i = 0; i < rows.count; ++i) {
@@ -184,10 +190,7 @@ class HeadCache {
   /// Encodes the oldest rows of the recent window as one block of the last run, or of a new one.
   void seal() noexcept {
     const std::size_t count = seal_tokens();
-    const bool extend = !runs_.empty() && runs_.back().tokens % block_tokens == 0 &&
-                        keys_.run_tokens() - runs_.back().tokens >= count;
-    if (!extend) {
-      // Capacity was reserved, except for the one more run that follows each truncation: a few bytes.
+    if (!last_run_is_open() || keys_.run_tokens() - runs_.back().tokens < count) {
       runs_.push_back({store_.blocks(), 0, static_cast<std::int64_t>(sinks_.tokens() + sealed_)});
     }
     const std::size_t block = store_.take();
