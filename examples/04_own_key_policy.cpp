@@ -1,13 +1,11 @@
-// A key format of one's own in one file: one sign bit per element and the mean magnitude of the row.
-// (For teaching; sign bits are too coarse for real keys.)
+// A key format of one's own: a sign bit per element and the row's mean magnitude. (To learn from: too coarse for real keys.)
+#include <pqkv/base/random.hpp>
 #include <pqkv/pqkv.hpp>
 
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <vector>
-
-#include "pqkv/base/random.hpp"
 
 class SignKeys {
  public:
@@ -41,15 +39,15 @@ class SignKeys {
     float magnitude = 0;
     std::memcpy(&magnitude, token, sizeof magnitude);
     for (std::size_t d = 0; d < dim_; ++d) {
-      const bool negative = (token[sizeof(float) + d / 8] >> (d % 8) & std::byte{1}) != std::byte{0};
-      row[d] = negative ? -magnitude : magnitude;
+      const int sign = std::to_integer<int>(token[sizeof(float) + d / 8] >> (d % 8)) & 1;
+      row[d] = sign != 0 ? -magnitude : magnitude;
     }
   }
   void prepare(QueryTable& table, pqkv::FloatRows queries) const {
     table.count = queries.count;
-    table.queries.assign(queries.count * dim_, 0.0f);
+    table.queries.clear();
     for (std::size_t q = 0; q < queries.count; ++q) {
-      std::memcpy(table.queries.data() + q * dim_, queries.row(q), dim_ * sizeof(float));
+      table.queries.insert(table.queries.end(), queries.row(q), queries.row(q) + dim_);
     }
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}

@@ -28,6 +28,7 @@ struct Options {
   std::string json;
   std::string csv;
   std::string html;
+  std::string svg;
   bool list = false;
   bool help = false;
 };
@@ -43,7 +44,8 @@ inline constexpr std::string_view usage =
   --policy SPEC                      repeatable, such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64
   --threads N                        workers (default: one per core)
   --seed N                           of training (default 1)
-  --json F   --csv F   --html F      write the figures, or a page with table and plots
+  --json F   --csv F                 write the figures
+  --html F   --svg F                 write a page with table and plots, or the first plot alone
   --list                             every format with its parameters
 )";
 
@@ -122,6 +124,7 @@ namespace detail {
     std::string* output = flag == "--json"   ? &options.json
                           : flag == "--csv"  ? &options.csv
                           : flag == "--html" ? &options.html
+                          : flag == "--svg"  ? &options.svg
                                              : nullptr;
     const bool known = files != nullptr || output != nullptr || flag == "--policy" || flag == "--threads" || flag == "--seed";
     if (!known) return Error{Errc::invalid_parameter, message("unknown argument '", flag, "'; see --help")};

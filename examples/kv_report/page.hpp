@@ -49,24 +49,35 @@ inline constexpr std::string_view page_notes =
   return policy.find("v=exact") != std::string::npos ? "exact" : "integer";
 }
 
-[[nodiscard]] inline std::string html_text(const std::vector<PolicyResult>& results, const std::string& subtitle) {
-  std::vector<PlotPoint> outputs, divergences;
+/// Error over bits, one point per policy; `error` picks the figure.
+[[nodiscard]] inline Plot plot_of(const std::vector<PolicyResult>& results, std::string title, std::string axis,
+                                  double pqkv::Quality::*error) {
+  std::vector<PlotPoint> points;
   for (std::size_t i = 0; i < results.size(); ++i) {
     const PolicyResult& r = results[i];
     const double bits = (r.key_bits + r.value_bits) / 2;
-    const auto point = [&](double error) {
-      return PlotPoint{bits, error, i + 1, fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, bits, error), family_of(r.policy)};
-    };
-    outputs.push_back(point(r.mean.output_error));
-    divergences.push_back(point(r.mean.divergence));
+    points.push_back({bits, r.mean.*error, i + 1, fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, bits, r.mean.*error),
+                      family_of(r.policy)});
   }
+  return {std::move(title), std::move(axis), std::move(points)};
+}
+
+[[nodiscard]] inline Plot output_plot(const std::vector<PolicyResult>& results) {
+  return plot_of(results, "Error of the attention output", "relative error (log)", &pqkv::Quality::output_error);
+}
+
+[[nodiscard]] inline std::string svg_text(const std::vector<PolicyResult>& results) {
+  return output_plot(results).file(page_style);
+}
+
+[[nodiscard]] inline std::string html_text(const std::vector<PolicyResult>& results, const std::string& subtitle) {
   std::string text = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
       "<title>kv_report</title>\n<style>{}</style></head>\n<body>\n<h1>Attention on a compressed KV cache</h1>\n<p>{}</p>\n",
       page_style, subtitle);
   text += "<div class=\"plots\">\n";
-  text += Plot("Error of the attention output", "relative error (log)", std::move(outputs)).svg();
-  text += Plot("Divergence of the attention weights", "KL in nats (log)", std::move(divergences)).svg();
+  text += output_plot(results).figure();
+  text += plot_of(results, "Divergence of the attention weights", "KL in nats (log)", &pqkv::Quality::divergence).figure();
   text += "</div>\n<p class=\"key\"><span><i style=\"background:var(--exact)\"></i>exact keys and values</span>"
           "<span><i style=\"background:var(--integer)\"></i>exact keys</span><span><i style=\"background:var(--pq8)\"></i>"
           "pq8 keys</span><span><i style=\"background:var(--pq4)\"></i>pq4 keys</span> Numbers are the table's rows; points on "

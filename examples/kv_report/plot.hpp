@@ -36,9 +36,26 @@ class Plot {
     most_bits_ = std::ceil(most_bits_ / 2) * 2;
   }
 
-  [[nodiscard]] std::string svg() const {
-    std::string text = fmt::format("<figure><figcaption>{}</figcaption>\n<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
-                                   title_, width, height, title_);
+  /// For a page that has the styles.
+  [[nodiscard]] std::string figure() const {
+    return fmt::format("<figure><figcaption>{}</figcaption>\n<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}"
+                       "</svg></figure>\n",
+                       title_, width, height, title_, drawing());
+  }
+
+  /// A file of its own, with a background and the key of the page's colours.
+  [[nodiscard]] std::string file(std::string_view style) const {
+    return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n"
+                       "<style>{}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n{}</svg>\n",
+                       width, height, title_, style, drawing());
+  }
+
+ private:
+  static constexpr double exact = 1e-5;  // below: rounding, drawn on the lower edge
+  static constexpr double width = 560, height = 380, left = 74, right = 30, top = 14, bottom = 46;
+
+  [[nodiscard]] std::string drawing() const {
+    std::string text;
     for (double decade = low_; decade <= high_; ++decade) {
       const double y = y_of(std::pow(10.0, decade));
       text += fmt::format("<line class=\"grid\" x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\"/>"
@@ -56,13 +73,8 @@ class Plot {
                         (left + width - right) / 2, height - 6);
     text += fmt::format("<text class=\"axis\" transform=\"translate(16 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
                         (top + height - bottom) / 2, error_name_);
-    text += dots();
-    return text + "</svg></figure>\n";
+    return text + dots();
   }
-
- private:
-  static constexpr double exact = 1e-5;  // below: rounding, drawn on the lower edge
-  static constexpr double width = 560, height = 380, left = 74, right = 30, top = 14, bottom = 46;
 
   [[nodiscard]] double x_of(double bits) const { return left + bits / most_bits_ * (width - left - right); }
   [[nodiscard]] double y_of(double error) const {

@@ -62,7 +62,7 @@ inline constexpr int exit_bad_input = 2;
   }
   fmt::print(out, "{}", table_text(results));
   for (const auto& [path, text] : {std::pair{options->json, json_text(results)}, {options->csv, csv_text(results)},
-                                   {options->html, html_text(results, subtitle)}}) {
+                                   {options->html, html_text(results, subtitle)}, {options->svg, svg_text(results)}}) {
     if (path.empty()) continue;
     if (!write_file(path, text)) return refuse(path + ": cannot be written");
     fmt::print(out, "\nwrote {}", path);
