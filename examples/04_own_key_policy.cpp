@@ -39,8 +39,7 @@ class SignKeys {
     float magnitude = 0;
     std::memcpy(&magnitude, token, sizeof magnitude);
     for (std::size_t d = 0; d < dim_; ++d) {
-      const int sign = std::to_integer<int>(token[sizeof(float) + d / 8] >> (d % 8)) & 1;
-      row[d] = sign != 0 ? -magnitude : magnitude;
+      row[d] = (token[sizeof(float) + d / 8] >> (d % 8) & std::byte{1}) == std::byte{0} ? magnitude : -magnitude;
     }
   }
   void prepare(QueryTable& table, pqkv::FloatRows queries) const {
