@@ -181,3 +181,37 @@ TEST_CASE("extend sees the past and itself causally, then appends") {
     }
   }
 }
+
+TEST_CASE("tokens that wait for their block are read through codes when asked") {
+  const std::size_t dim = 16, tokens = 32 + 32 + 29, sinks = 2, recent = 5;
+  const auto keys = normal_floats(tokens * dim, 51);
+  const auto values = normal_floats(tokens * dim, 52);
+  const auto query = normal_floats(dim, 53);
+  const auto key_policy = Pq8Keys::make(random_codebook(dim, 4, 256)).value();
+  const auto value_policy = Int4Values::make(dim, 16).value();
+  HeadCache head(key_policy, value_policy, {.sinks = sinks, .recent = recent, .window = ScalarType::f32});
+  REQUIRE(head.append(Rows(keys.data(), tokens, dim), Rows(values.data(), tokens, dim)));
+  REQUIRE(head.recent().tokens() == recent + 22);
+
+  // Every token between the sinks and the last five, coded.
+  auto coded_keys = keys;
+  auto coded_values = values;
+  std::vector<std::byte> key_block(key_policy.block_bytes()), value_block(value_policy.block_bytes());
+  for (std::size_t t = sinks; t < tokens - recent; ++t) {
+    key_policy.encode({keys.data() + t * dim, 1, dim}, 0, key_block.data());
+    key_policy.decode(key_block.data(), 0, 0, coded_keys.data() + t * dim);
+    value_policy.encode({values.data() + t * dim, 1, dim}, value_block.data());
+    value_policy.decode(value_block.data(), 0, coded_values.data() + t * dim);
+  }
+  Workspace<Pq8Keys, Int4Values> workspace;
+  std::vector<float> out(dim), as_usual(dim);
+  attend(head, {query.data(), 1, dim}, out.data(), dim, workspace, {.code_waiting = true});
+  attend(head, {query.data(), 1, dim}, as_usual.data(), dim, workspace);
+  const auto expected = attention(query.data(), coded_keys, coded_values, tokens, dim, 0.25);
+  double moved = 0;
+  for (std::size_t d = 0; d < dim; ++d) {
+    REQUIRE(std::fabs(static_cast<double>(out[d]) - expected[d]) < 1e-4);
+    moved += std::fabs(static_cast<double>(out[d] - as_usual[d]));
+  }
+  CHECK(moved > 1e-2);
+}

@@ -50,7 +50,7 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
       for (std::size_t d = 0; d < dim; ++d) workspace.queries.row(i)[d] = query[d] * scale;
       visible[i] = first + i / queries.group + 1;
     }
-    detail::attend_cache(head, workspace, options.skip_below);
+    detail::attend_cache(head, workspace, options);
     attend_exact(workspace.partial, {dim, ScalarType::f32}, chunk_keys, chunk_values, first + size,
                  workspace.queries.data(), visible, workspace.scores.data());
     workspace.outs.shape(count, dim);

@@ -18,6 +18,8 @@ struct Workspace {
   RowsBuffer queries;  // scaled, [query][dim]
   RowsBuffer scores;   // [query][tile]
   RowsBuffer chunk;    // extend: keys and values of the chunk, in float
+  Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
+  RowsBuffer aged;     // code_waiting: rows on their way into them
   RowsBuffer outs;     // extend: outputs of a batch of queries
   float skipped_mass = 0;  // attend_layer: the largest of this worker's heads
 

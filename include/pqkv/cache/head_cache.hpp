@@ -153,6 +153,10 @@ class HeadCache {
   [[nodiscard]] const std::vector<Run>& runs() const noexcept { return runs_; }
   [[nodiscard]] const BlockStore& store() const noexcept { return store_; }
   [[nodiscard]] std::size_t sealed_tokens() const noexcept { return sealed_; }
+  /// The origin of the run that the next `count` sealed tokens will belong to.
+  [[nodiscard]] std::int64_t next_origin(std::size_t count) const noexcept {
+    return continues_run(count) ? runs_.back().origin : static_cast<std::int64_t>(sinks_.tokens() + sealed_);
+  }
 
  private:
   [[nodiscard]] std::size_t seal_tokens() const noexcept { return std::min(block_tokens, keys_.run_tokens()); }
@@ -160,6 +164,10 @@ class HeadCache {
   /// Whether the last run ends in a full block, so that another can follow in it.
   [[nodiscard]] bool last_run_is_open() const noexcept {
     return !runs_.empty() && runs_.back().tokens % block_tokens == 0;
+  }
+
+  [[nodiscard]] bool continues_run(std::size_t count) const noexcept {
+    return last_run_is_open() && keys_.run_tokens() - runs_.back().tokens >= count;
   }
 
   [[nodiscard]] Status check_finite(Rows rows, const char* what) const {
@@ -190,9 +198,7 @@ class HeadCache {
   /// Encodes the oldest rows of the recent window as one block of the last run, or of a new one.
   void seal() noexcept {
     const std::size_t count = seal_tokens();
-    if (!last_run_is_open() || keys_.run_tokens() - runs_.back().tokens < count) {
-      runs_.push_back({store_.blocks(), 0, static_cast<std::int64_t>(sinks_.tokens() + sealed_)});
-    }
+    if (!continues_run(count)) runs_.push_back({store_.blocks(), 0, next_origin(count)});
     const std::size_t block = store_.take();
     keys_.encode(as_floats(recent_.keys(), count, 0), runs_.back().origin, store_.key_block(block));
     values_.encode(as_floats(recent_.values(), count, block_tokens * dim()), store_.value_block(block));
