@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "common/workers.hpp"
 #include "kv_report/inputs.hpp"
-#include "kv_report/workers.hpp"
 
 namespace kv_report {
 
@@ -75,7 +75,7 @@ struct PolicyResult {
 [[nodiscard]] inline pqkv::Result<PolicyResult> evaluate_policy(const pqkv::CacheSpec& spec,
                                                                 const std::vector<Text>& texts,
                                                                 const std::vector<Text>& training, std::uint64_t seed,
-                                                                const Workers& workers, ProgressBar& progress) {
+                                                                const common::Workers& workers, common::ProgressBar& progress) {
   const Shape& shape = texts.front().keys.shape;
   const std::size_t group = texts.front().group();
   const auto key_shape = pqkv::key_codebook_shape(spec.keys, shape.dim);

@@ -50,10 +50,10 @@ inline constexpr int exit_bad_input = 2;
       tokens, training_tokens, calibration->empty() ? "the same texts" : "other texts");
   fmt::print(out, "{}\n\n", subtitle);
 
-  const Workers workers(options->threads);
+  const common::Workers workers(options->threads);
   std::vector<PolicyResult> results;
   {
-    ProgressBar progress(options->policies.size() * shape.layers * shape.heads);
+    common::ProgressBar progress(options->policies.size() * shape.layers * shape.heads);
     for (const pqkv::CacheSpec& spec : options->policies) {
       auto result = evaluate_policy(spec, *texts, training, options->seed, workers, progress);
       if (!result) return refuse(pqkv::message(spec.text, ": ", result.error().message));

@@ -59,6 +59,25 @@ TEST_CASE("headers as NumPy writes them are understood") {
   CHECK(read_npy(file_with("{\"a\": 1, 'shape':(7,),'fortran_order':False,'descr':'<f2'}\n", 14)).value().data.size() == 7);
 }
 
+TEST_CASE("integers of several widths are read") {
+  const auto write = [](const char* type, const std::string& bytes) {
+    const std::string dictionary = std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (2,), }\n";
+    const std::string path = temporary("pqkv_integers.npy");
+    std::ofstream(path, std::ios::binary) << "\x93NUMPY" << '\x01' << '\0' << static_cast<char>(dictionary.size()) << '\0'
+                                          << dictionary << bytes;
+    return path;
+  };
+  const std::vector<std::int64_t> expected = {7, 0xfffe};
+  CHECK(read_npy_integers(write("<u2", std::string("\x07\0\xfe\xff", 4))).value() == expected);
+  CHECK(read_npy_integers(write("<i4", std::string("\x07\0\0\0\xfe\xff\0\0", 8))).value() == expected);
+  CHECK(read_npy_integers(write("<u4", std::string("\x07\0\0\0\xfe\xff\0\0", 8))).value() == expected);
+  CHECK(read_npy_integers(write("<i8", std::string("\x07\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", 16))).value() ==
+        std::vector<std::int64_t>{7, -1});
+  CHECK(read_npy_integers(write("<f4", std::string(8, '\0'))).error().message.find("'<f4'; can read <u2") != std::string::npos);
+  CHECK(read_npy(write("<u2", std::string(4, '\0'))).error().message.find("'<u2'; can read <f2") != std::string::npos);
+  std::filesystem::remove(temporary("pqkv_integers.npy"));
+}
+
 TEST_CASE("each kind of bad file has its own message") {
   const auto mentions = [](const std::string& path, const char* text) {
     INFO(error_of(path));
@@ -76,7 +95,7 @@ TEST_CASE("each kind of bad file has its own message") {
   mentions(path, "version 9");
   mentions(file_with("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }\n", 8), "big-endian ('>f4')");
   mentions(file_with("{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }\n", 8), "Fortran order");
-  mentions(file_with("{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }\n", 16), "'<f8'; need '<f2' or '<f4'");
+  mentions(file_with("{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }\n", 16), "elements are '<f8'; can read <f2 <f4");
   mentions(file_with("{'fortran_order': False, 'shape': (2,), }\n", 8), "no known type");
   mentions(file_with("{'descr': '<f4', 'shape': (2,), }\n", 8), "fortran_order");
   mentions(file_with("{'descr': '<f4', 'fortran_order': False}\n", 8), "no shape");

@@ -1,4 +1,4 @@
-// .npy files (NumPy's array format, versions 1 to 3): f16 and f32, little-endian, C order, read and written.
+// .npy files (NumPy's array format, versions 1 to 3), little-endian, C order: f16 and f32 read and written, integers read.
 // Beside the pipeline: nothing in it includes this.
 #pragma once
 
@@ -39,7 +39,8 @@ using File = std::unique_ptr<std::FILE, CloseFile>;
 
 struct NpyHeader {
   std::vector<std::size_t> shape;
-  ScalarType type = ScalarType::f32;
+  std::string type;  // "<f4"
+  std::size_t element_bytes = 0;
   std::size_t elements = 1;
 };
 
@@ -54,18 +55,21 @@ struct NpyHeader {
   return rest.substr(0, rest.find_last_not_of(' ') + 1);
 }
 
-[[nodiscard]] inline Result<NpyHeader> parse_npy_header(std::string_view dictionary, const std::string& path) {
+/// `types`: what the caller can read, such as "<f2 <f4".
+[[nodiscard]] inline Result<NpyHeader> parse_npy_header(std::string_view dictionary, std::string_view types,
+                                                        const std::string& path) {
   const auto bad = [&path](const auto&... parts) { return Error{Errc::bad_file, message(path, ": ", parts...)}; };
   NpyHeader header;
   const std::string_view type = npy_value(dictionary, "descr");
   const std::string_view order = npy_value(dictionary, "fortran_order");
   const std::string_view shape = npy_value(dictionary, "shape");
   if (type.starts_with("'>")) return bad("elements are big-endian (", type, "); save them little-endian");
-  if (type == "'<f2'") {
-    header.type = ScalarType::f16;
-  } else if (type != "'<f4'") {
-    return bad("elements are ", type.empty() ? "of no known type" : type, "; need '<f2' or '<f4'");
+  const std::string_view name = type.size() == 5 ? type.substr(1, 3) : std::string_view{};
+  if (name.empty() || name.find(' ') != std::string_view::npos || types.find(name) == std::string_view::npos) {
+    return bad("elements are ", type.empty() ? "of no known type" : type, "; can read ", types);
   }
+  header.type = name;
+  header.element_bytes = static_cast<std::size_t>(name[2] - '0');
   if (order == "True") return bad("the array is in Fortran order; save it in C order");
   if (order != "False") return bad("the header does not say fortran_order");
   if (!shape.starts_with('(')) return bad("the header has no shape");
@@ -89,32 +93,29 @@ struct NpyHeader {
   return std::fread(out, 1, bytes, file) == bytes;
 }
 
-}  // namespace detail
-
-/// Reads a whole array. Errors: bad_file with the path and what is wrong; the file's size is checked before memory for
-/// it is taken.
-[[nodiscard]] inline Result<NpyArray> read_npy(const std::string& path) {
+/// Opens a file and reads up to its data, whose size is checked. Errors: bad_file with the path and what is wrong.
+[[nodiscard]] inline Result<NpyHeader> open_npy(const std::string& path, std::string_view types, File& file) {
   const auto bad = [&path](const auto&... parts) { return Error{Errc::bad_file, message(path, ": ", parts...)}; };
-  const detail::File file(std::fopen(path.c_str(), "rb"));
+  file.reset(std::fopen(path.c_str(), "rb"));
   if (file == nullptr) return bad("cannot be opened");
   unsigned char start[8] = {};
-  if (!detail::read_exactly(file.get(), start, sizeof start) || std::memcmp(start, "\x93NUMPY", 6) != 0) {
+  if (!read_exactly(file.get(), start, sizeof start) || std::memcmp(start, "\x93NUMPY", 6) != 0) {
     return bad("is not an .npy file (wrong magic)");
   }
   if (start[6] < 1 || start[6] > 3) return bad("has .npy version ", int{start[6]}, "; known are 1 to 3");
   const std::size_t length_bytes = start[6] == 1 ? 2 : 4;
   unsigned char length[4] = {};
-  if (!detail::read_exactly(file.get(), length, length_bytes)) return bad("is truncated inside its header");
+  if (!read_exactly(file.get(), length, length_bytes)) return bad("is truncated inside its header");
   const std::size_t header_bytes = std::size_t{length[0]} | std::size_t{length[1]} << 8 | std::size_t{length[2]} << 16 |
                                    std::size_t{length[3]} << 24;
   if (header_bytes > (1u << 20)) return bad("has a header of ", header_bytes, " bytes");
   std::string dictionary(header_bytes, '\0');
-  if (!detail::read_exactly(file.get(), dictionary.data(), header_bytes)) return bad("is truncated inside its header");
-  auto header = detail::parse_npy_header(dictionary, path);
+  if (!read_exactly(file.get(), dictionary.data(), header_bytes)) return bad("is truncated inside its header");
+  auto header = parse_npy_header(dictionary, types, path);
   if (!header) return header.error();
 
   const std::size_t data_at = sizeof start + length_bytes + header_bytes;
-  const std::size_t wanted = header->elements * size_of(header->type);
+  const std::size_t wanted = header->elements * header->element_bytes;
   if (std::fseek(file.get(), 0, SEEK_END) != 0) return bad("cannot be read");
   const long file_bytes = std::ftell(file.get());
   const std::size_t held = file_bytes < 0 ? 0 : static_cast<std::size_t>(file_bytes) - data_at;
@@ -123,16 +124,47 @@ struct NpyHeader {
   }
   if (held > wanted) return bad("has ", held - wanted, " bytes behind the array");
   if (std::fseek(file.get(), static_cast<long>(data_at), SEEK_SET) != 0) return bad("cannot be read");
+  return header;
+}
 
-  NpyArray array{std::move(header->shape), header->type, std::vector<float>(header->elements)};
-  if (array.type == ScalarType::f32) {
-    if (!detail::read_exactly(file.get(), array.data.data(), wanted)) return bad("cannot be read to its end");
-    return array;
-  }
-  std::vector<f16> halves(header->elements);
-  if (!detail::read_exactly(file.get(), halves.data(), wanted)) return bad("cannot be read to its end");
-  for (std::size_t i = 0; i < halves.size(); ++i) array.data[i] = to_float(halves[i]);
+/// The rest of an opened file as elements of one type, each turned into an Out.
+template <class In, class Out, class Convert>
+[[nodiscard]] bool read_elements(std::FILE* file, std::vector<Out>& out, const Convert& convert) {
+  std::vector<In> elements(out.size());
+  if (!read_exactly(file, elements.data(), elements.size() * sizeof(In))) return false;
+  for (std::size_t i = 0; i < elements.size(); ++i) out[i] = convert(elements[i]);
+  return true;
+}
+
+}  // namespace detail
+
+/// Reads a whole array of f16 or f32. Errors: bad_file with the path and what is wrong.
+[[nodiscard]] inline Result<NpyArray> read_npy(const std::string& path) {
+  detail::File file;
+  auto header = detail::open_npy(path, "<f2 <f4", file);
+  if (!header) return header.error();
+  const ScalarType type = header->type == "<f2" ? ScalarType::f16 : ScalarType::f32;
+  NpyArray array{std::move(header->shape), type, std::vector<float>(header->elements)};
+  const bool read = type == ScalarType::f16
+                        ? detail::read_elements<f16>(file.get(), array.data, [](f16 x) { return to_float(x); })
+                        : detail::read_exactly(file.get(), array.data.data(), array.data.size() * sizeof(float));
+  if (!read) return Error{Errc::bad_file, message(path, ": cannot be read to its end")};
   return array;
+}
+
+/// Reads a whole array of integers of any width (token ids, positions), flattened. Errors: bad_file.
+[[nodiscard]] inline Result<std::vector<std::int64_t>> read_npy_integers(const std::string& path) {
+  detail::File file;
+  const auto header = detail::open_npy(path, "<u2 <i4 <u4 <i8", file);
+  if (!header) return header.error();
+  std::vector<std::int64_t> out(header->elements);
+  const auto widen = [](auto x) { return static_cast<std::int64_t>(x); };
+  const bool read = header->type == "<u2"   ? detail::read_elements<std::uint16_t>(file.get(), out, widen)
+                    : header->type == "<i4" ? detail::read_elements<std::int32_t>(file.get(), out, widen)
+                    : header->type == "<u4" ? detail::read_elements<std::uint32_t>(file.get(), out, widen)
+                                            : detail::read_elements<std::int64_t>(file.get(), out, widen);
+  if (!read) return Error{Errc::bad_file, message(path, ": cannot be read to its end")};
+  return out;
 }
 
 /// Writes an array, f32 or f16 (rounded to nearest). Expects data.size() to be the product of the shape.

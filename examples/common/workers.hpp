@@ -1,4 +1,4 @@
-// Threads for kv_report: an executor in the sense of pqkv::Executor, and a progress bar.
+// Threads for the programs: an executor in the sense of pqkv::Executor, and a progress bar.
 #pragma once
 
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-namespace kv_report {
+namespace common {
 
 /// Runs tasks on `workers` threads, started per call: tasks here take many milliseconds.
 class Workers {
@@ -63,4 +63,4 @@ class ProgressBar {
   bool shown_;
 };
 
-}  // namespace kv_report
+}  // namespace common
