@@ -1,6 +1,7 @@
 // Trains a policy's codebooks, replays every head of every text through it, and adds up the figures.
 #pragma once
 
+#include <pqkv/measure/bits.hpp>
 #include <pqkv/measure/evaluate.hpp>
 #include <pqkv/spec.hpp>
 #include <pqkv/train.hpp>
@@ -29,18 +30,16 @@ struct PolicyResult {
   std::size_t heads = 0;   ///< layers × query heads
 };
 
-/// Bits per element when `compressed` bytes per token serve all but the exact tokens of each text.
-[[nodiscard]] inline double bits_per_element(const std::vector<Text>& texts, const pqkv::CacheOptions& options,
-                                             std::size_t block_bytes) {
-  double bytes = 0, elements = 0;
+/// Bits per element over all texts.
+[[nodiscard]] inline double mean_bits(const std::vector<Text>& texts, const pqkv::CacheOptions& options,
+                                      std::size_t block_bytes) {
+  double bits = 0, tokens = 0;
   for (const Text& text : texts) {
     const Shape& shape = text.keys.shape;
-    const std::size_t exact = std::min(shape.tokens, options.sinks + options.recent);
-    bytes += static_cast<double>(exact * shape.dim * pqkv::size_of(options.window));
-    bytes += static_cast<double>((shape.tokens - exact) * block_bytes) / static_cast<double>(pqkv::block_tokens);
-    elements += static_cast<double>(shape.tokens * shape.dim);
+    bits += static_cast<double>(shape.tokens) * pqkv::bits_per_element(shape.tokens, shape.dim, options, block_bytes);
+    tokens += static_cast<double>(shape.tokens);
   }
-  return 8 * bytes / elements;
+  return bits / tokens;
 }
 
 /// The rows of one head in all texts, one behind the other.
@@ -112,8 +111,8 @@ struct PolicyResult {
     {
       const std::lock_guard lock(mutex);
       result.codebook_bytes += keys->codebook_bytes() + values->codebook_bytes();
-      result.key_bits = bits_per_element(texts, spec.options, keys->block_bytes());
-      result.value_bits = bits_per_element(texts, spec.options, values->block_bytes());
+      result.key_bits = mean_bits(texts, spec.options, keys->block_bytes());
+      result.value_bits = mean_bits(texts, spec.options, values->block_bytes());
     }
     progress.advance(spec.text);
   });

@@ -1,0 +1,325 @@
+// The commands of tiny_llm, from arguments to exit code.
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "tiny_llm/arguments.hpp"
+#include "tiny_llm/llama2c.hpp"
+#include "tiny_llm/retrieve.hpp"
+#include "tiny_llm/sampling.hpp"
+
+namespace tiny_llm {
+
+inline constexpr int exit_ok = 0;
+inline constexpr int exit_bad_input = 2;
+
+/// What most commands begin with.
+struct Session {
+  Model model;
+  common::Workers workers{1};
+  std::uint64_t seed = 1;
+};
+
+[[nodiscard]] inline pqkv::Result<Session> open_session(const Arguments& arguments) {
+  const auto path = arguments.required("--model");
+  if (!path) return path.error();
+  const auto threads = arguments.whole("--threads", std::max(1u, std::thread::hardware_concurrency()));
+  if (!threads) return threads.error();
+  if (*threads < 1 || *threads > 1024) return Arguments::bad("--threads: 1 to 1024");
+  const auto seed = arguments.whole("--seed", 1);
+  if (!seed) return seed.error();
+  auto model = load_model(*path, arguments.text("--tokenizer"));
+  if (!model) return model.error();
+  return Session{std::move(*model), common::Workers(*threads), *seed};
+}
+
+/// Token ids from a .npy file, every one in the vocabulary.
+[[nodiscard]] inline pqkv::Result<std::vector<std::uint32_t>> read_tokens(const std::string& path, const Model& model) {
+  const auto ids = pqkv::read_npy_integers(path);
+  if (!ids) return ids.error();
+  std::vector<std::uint32_t> tokens;
+  for (const std::int64_t id : *ids) {
+    if (id < 0 || static_cast<std::uint64_t>(id) >= model.vocabulary) {
+      return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(path, ": token id ", id, " at place ", tokens.size(),
+                                                             ", but the vocabulary has ", model.vocabulary)};
+    }
+    tokens.push_back(static_cast<std::uint32_t>(id));
+  }
+  return tokens;
+}
+
+struct ChunkedText {
+  std::vector<std::uint32_t> tokens;
+  std::vector<std::span<const std::uint32_t>> chunks;
+};
+
+[[nodiscard]] inline pqkv::Result<ChunkedText> read_chunks(const Arguments& arguments, const std::string& flag, const Model& model,
+                                                           std::size_t default_chunks) {
+  const auto path = arguments.required(flag);
+  if (!path) return path.error();
+  const auto context = arguments.whole("--context", model.context);
+  if (!context) return context.error();
+  const auto count = arguments.whole("--chunks", default_chunks);
+  if (!count) return count.error();
+  if (*context < 2 || *context > model.context) {
+    return Arguments::bad("--context ", *context, " is not in 2..", model.context, ", the model's context");
+  }
+  auto tokens = read_tokens(*path, model);
+  if (!tokens) return tokens.error();
+  ChunkedText text{std::move(*tokens), {}};
+  text.chunks = chunks_of(text.tokens, *context, *count);
+  if (text.chunks.empty()) {
+    return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(*path, ": ", text.tokens.size(), " tokens make no chunk of ", *context)};
+  }
+  return text;
+}
+
+/// Codebooks for the caches: from a folder, trained on a text, or none when none are needed.
+[[nodiscard]] inline pqkv::Result<Books> find_books(const Arguments& arguments, const Session& session,
+                                                    const std::vector<LayerSpecs>& caches) {
+  Books books;
+  if (arguments.has("--codebooks")) {
+    auto loaded = Books::load(arguments.text("--codebooks"));
+    if (!loaded) return loaded.error();
+    books = std::move(*loaded);
+  }
+  if (!arguments.has("--calibration")) return books;
+  auto tokens = read_tokens(arguments.text("--calibration"), session.model);
+  if (!tokens) return tokens.error();
+  const auto rows = collect_rows(session.model, chunks_of(*tokens, session.model.context, 16), session.workers);
+  if (!rows) return rows.error();
+  for (const LayerSpecs& specs : caches) {
+    if (pqkv::Status status = books.train(session.model, specs, *rows, session.seed, session.workers, nullptr); !status) {
+      return status.error();
+    }
+  }
+  return books;
+}
+
+[[nodiscard]] inline pqkv::AttendOptions attend_options(const Arguments& arguments) {
+  pqkv::AttendOptions options;
+  options.code_waiting = arguments.text("--code-waiting", "0") == "1";
+  return options;
+}
+
+/// A spec must make a cache before anything is computed.
+[[nodiscard]] inline pqkv::Status check_caches(const Model& model, const std::vector<LayerSpecs>& caches, const Books& books) {
+  for (const LayerSpecs& specs : caches) {
+    if (auto sequence = make_sequence(model, specs, books.source(), 1, 1); !sequence) {
+      return pqkv::Error{sequence.error().code, pqkv::message(specs.front().text, ": ", sequence.error().message)};
+    }
+  }
+  return {};
+}
+
+[[nodiscard]] inline pqkv::Status generate(const Arguments& arguments, std::FILE* out) {
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const Model& model = session->model;
+  const auto caches = arguments.caches("k=exact:f16,v=exact:f16");
+  if (!caches) return caches.error();
+  const auto books = find_books(arguments, *session, *caches);
+  if (!books) return books.error();
+  const auto count = arguments.whole("-n", 100);
+  const auto temperature = arguments.real("--temperature", 0.8);
+  const auto top_p = arguments.real("--top-p", 0.95);
+  for (const pqkv::Error* error : {count ? nullptr : &count.error(), temperature ? nullptr : &temperature.error(),
+                                   top_p ? nullptr : &top_p.error()}) {
+    if (error != nullptr) return *error;
+  }
+  std::string prompt = arguments.text("--prompt");
+  if (arguments.has("--prompt-file")) {
+    std::ifstream file(arguments.text("--prompt-file"), std::ios::binary);
+    if (!file) return Arguments::bad(arguments.text("--prompt-file"), ": cannot be opened");
+    std::stringstream text;
+    text << file.rdbuf();
+    prompt = text.str();
+  }
+  if (prompt.empty()) return Arguments::bad("no prompt: give --prompt or --prompt-file");
+  const auto tokenizer = Tokenizer::make(model.tokens);
+  if (!tokenizer) return tokenizer.error();
+  std::vector<std::uint32_t> tokens = tokenizer->encode(prompt);
+  if (tokenizer->add_bos() && tokenizer->bos() >= 0) tokens.insert(tokens.begin(), static_cast<std::uint32_t>(tokenizer->bos()));
+  if (tokens.size() >= model.context) {
+    return Arguments::bad("the prompt's ", tokens.size(), " tokens leave no room in a context of ", model.context);
+  }
+  auto sequence = make_sequence(model, caches->front(), books->source(), session->workers.workers());
+  if (!sequence) return sequence.error();
+
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  std::fputs(prompt.c_str(), out);
+  auto start = Clock::now();
+  auto logits = forward(model, *sequence, tokens, false, {}, {}, session->workers);
+  if (!logits) return logits.error();
+  const double prefill = seconds_since(start);
+  pqkv::Random random(session->seed);
+  start = Clock::now();
+  std::size_t made = 0;
+  while (made < *count && sequence->position < model.context) {
+    const std::uint32_t next = sample(logits->data(), model.vocabulary, *temperature, *top_p, random);
+    if (static_cast<std::int64_t>(next) == tokenizer->eos()) break;
+    std::fputs(tokenizer->decode(next).c_str(), out);
+    std::fflush(out);
+    ++made;
+    logits = forward(model, *sequence, {&next, 1});
+    if (!logits) return logits.error();
+  }
+  const double decode = seconds_since(start);
+  fmt::print(out, "\n\nprefill {} tokens, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; cache {} bytes ({})\n", tokens.size(),
+             static_cast<double>(tokens.size()) / prefill, made, static_cast<double>(made) / std::max(decode, 1e-9),
+             sequence->cache.bytes(), sequence->cache.describe());
+  return {};
+}
+
+[[nodiscard]] inline pqkv::Status perplexity(const Arguments& arguments, std::FILE* out) {
+  const auto caches = arguments.caches();
+  if (!caches) return caches.error();
+  const auto from = arguments.whole("--from", 0);
+  if (!from) return from.error();
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const auto text = read_chunks(arguments, "--tokens", session->model, 40);
+  if (!text) return text.error();
+  if (*from + 1 >= text->chunks.front().size()) {
+    return Arguments::bad("--from ", *from, " leaves nothing to score in chunks of ", text->chunks.front().size());
+  }
+  const auto books = find_books(arguments, *session, *caches);
+  if (!books) return books.error();
+  if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
+  common::ProgressBar progress(text->chunks.size() * caches->size());
+  const auto results = measure_perplexity(session->model, text->chunks, *caches, books->source(), *from,
+                                          attend_options(arguments), session->workers, &progress);
+  if (!results) return results.error();
+  fmt::print(out, "{} chunks of {} tokens, scored from position {}\n\n{}", text->chunks.size(), text->chunks.front().size(), *from,
+             table_text(*results));
+  if (!arguments.has("--json")) return {};
+  std::ofstream file(arguments.text("--json"), std::ios::binary);
+  file << json_text(*results);
+  if (!file.flush()) return Arguments::bad(arguments.text("--json"), ": cannot be written");
+  return {};
+}
+
+[[nodiscard]] inline pqkv::Status calibrate(const Arguments& arguments, std::FILE* out) {
+  const auto folder = arguments.required("-o");
+  if (!folder) return folder.error();
+  const auto caches = arguments.caches();
+  if (!caches) return caches.error();
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const auto text = read_chunks(arguments, "--tokens", session->model, 16);
+  if (!text) return text.error();
+  const auto rows = collect_rows(session->model, text->chunks, session->workers);
+  if (!rows) return rows.error();
+  Books books;
+  common::ProgressBar progress(caches->size() * 2 * session->model.layers_count * session->model.kv_heads);
+  for (const LayerSpecs& specs : *caches) {
+    if (pqkv::Status status = books.train(session->model, specs, *rows, session->seed, session->workers, &progress); !status) {
+      return status;
+    }
+  }
+  if (pqkv::Status status = books.save(*folder); !status) return status;
+  fmt::print(out, "{} codebooks from {} tokens in {}\n", books.size(), text->chunks.size() * text->chunks.front().size(), *folder);
+  return {};
+}
+
+/// queries.npy, keys.npy and values.npy, [layers, heads, tokens, dim], f16, of one chunk; chunk c > 0 as queries_c.npy …
+[[nodiscard]] inline pqkv::Status dump(const Arguments& arguments, std::FILE* out) {
+  const auto folder = arguments.required("-o");
+  if (!folder) return folder.error();
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const auto text = read_chunks(arguments, "--tokens", session->model, 1);
+  if (!text) return text.error();
+  std::error_code error;
+  std::filesystem::create_directories(*folder, error);
+  if (error) return Arguments::bad(*folder, ": cannot be created");
+  const Model& model = session->model;
+  for (std::size_t c = 0; c < text->chunks.size(); ++c) {
+    const auto rows = collect_rows(model, {text->chunks[c]}, session->workers);
+    if (!rows) return rows.error();
+    const std::size_t tokens = text->chunks[c].size();
+    const auto write = [&](const std::string& name, std::size_t heads_per_head, std::vector<float> HeadRows::*side) {
+      std::vector<float> data;
+      for (const HeadRows& head : rows->heads) {
+        for (std::size_t h = 0; h < heads_per_head; ++h) {
+          for (std::size_t t = 0; t < tokens; ++t) {
+            const float* row = (head.*side).data() + (t * heads_per_head + h) * model.dim;
+            data.insert(data.end(), row, row + model.dim);
+          }
+        }
+      }
+      const std::size_t shape[] = {model.layers_count, model.kv_heads * heads_per_head, tokens, model.dim};
+      const std::string suffix = c == 0 ? "" : pqkv::message("_", c);
+      return pqkv::write_npy(*folder + "/" + name + suffix + ".npy", shape, data, pqkv::ScalarType::f16);
+    };
+    if (pqkv::Status status = write("queries", model.group(), &HeadRows::queries); !status) return status;
+    if (pqkv::Status status = write("keys", 1, &HeadRows::keys); !status) return status;
+    if (pqkv::Status status = write("values", 1, &HeadRows::values); !status) return status;
+  }
+  fmt::print(out, "{} × queries, keys and values of {} tokens in {}\n", text->chunks.size(), text->chunks.front().size(), *folder);
+  return {};
+}
+
+[[nodiscard]] inline pqkv::Status retrieve(const Arguments& arguments, std::FILE* out) {
+  const auto caches = arguments.caches();
+  if (!caches) return caches.error();
+  const auto trials = arguments.whole("--trials", 8);
+  if (!trials) return trials.error();
+  if (*trials == 0) return Arguments::bad("--trials 0");
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const auto path = arguments.required("--tokens");
+  if (!path) return path.error();
+  const auto tokens = read_tokens(*path, session->model);
+  if (!tokens) return tokens.error();
+  const auto books = find_books(arguments, *session, *caches);
+  if (!books) return books.error();
+  if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
+  for (const LayerSpecs& specs : *caches) {
+    const auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed,
+                                         attend_options(arguments), session->workers);
+    if (!cases) return cases.error();
+    fmt::print(out, "{}", table_text(specs.front().text, *cases));
+  }
+  return {};
+}
+
+/// The whole program.
+[[nodiscard]] inline int run(const std::vector<std::string>& words, std::FILE* out, std::FILE* err) {
+  struct Command {
+    std::string_view name;
+    std::string_view flags;
+    pqkv::Status (*call)(const Arguments&, std::FILE*);
+  };
+  static constexpr Command commands[] = {
+      {"generate", "--model --tokenizer --prompt --prompt-file --cache --codebooks --calibration -n --temperature --top-p --seed "
+                   "--threads", generate},
+      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --code-waiting --seed "
+                     "--threads", perplexity},
+      {"calibrate", "--model --tokens --cache -o --context --chunks --seed --threads", calibrate},
+      {"dump", "--model --tokens -o --context --chunks --seed --threads", dump},
+      {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --seed --threads", retrieve},
+  };
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") {
+    std::fputs(std::string(usage).c_str(), words.empty() ? err : out);
+    return words.empty() ? exit_bad_input : exit_ok;
+  }
+  for (const Command& command : commands) {
+    if (command.name != words[0]) continue;
+    const auto arguments = Arguments::parse({words.begin() + 1, words.end()}, command.flags);
+    const pqkv::Status status = arguments ? command.call(*arguments, out) : arguments.error();
+    if (status) return exit_ok;
+    std::fprintf(err, "tiny_llm %s: %s\n", words[0].c_str(), status.error().message.c_str());
+    return exit_bad_input;
+  }
+  std::fprintf(err, "tiny_llm: unknown command '%s'; see --help\n", words[0].c_str());
+  return exit_bad_input;
+}
+
+}  // namespace tiny_llm
