@@ -22,7 +22,7 @@ class SignKeys {
   std::size_t run_tokens() const noexcept { return pqkv::unlimited_tokens; }
   std::string describe() const { return "sign"; }
 
-  void encode(pqkv::FloatRows rows, std::int64_t /*origin*/, std::byte* block) const noexcept {
+  void encode(pqkv::FloatRows rows, pqkv::RunPlace /*place*/, std::byte* block) const noexcept {
     std::memset(block, 0, block_bytes());
     for (std::size_t t = 0; t < rows.count; ++t) {
       std::byte* token = block + t * token_bytes();
@@ -34,7 +34,7 @@ class SignKeys {
       std::memcpy(token, &magnitude, sizeof magnitude);
     }
   }
-  void decode(const std::byte* block, std::size_t index, std::int64_t /*origin*/, float* row) const noexcept {
+  void decode(const std::byte* block, std::size_t index, pqkv::RunPlace /*place*/, float* row) const noexcept {
     const std::byte* token = block + index * token_bytes();
     float magnitude = 0;
     std::memcpy(&magnitude, token, sizeof magnitude);

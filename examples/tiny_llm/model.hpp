@@ -80,7 +80,10 @@ class GgufTensors {
     const std::vector<float> floats = file_.floats(*tensor);
     return Eigen::Map<const Matrix>(floats.data(), static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
   }
-  [[nodiscard]] Vector vector(const std::string& name, std::size_t size) { return matrix(name, 1, size).transpose(); }
+  [[nodiscard]] Vector vector(const std::string& name, std::size_t size) {
+    const Matrix row = matrix(name, 1, size);
+    return Eigen::Map<const Vector>(row.data(), row.size());
+  }
   [[nodiscard]] const pqkv::Status& status() const noexcept { return status_; }
 
  private:

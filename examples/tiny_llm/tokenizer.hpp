@@ -269,7 +269,7 @@ class Tokenizer {
       if (!std::isfinite(score)) return bpe::bad_file("the score of token ", token, " is not finite");
       if (const int byte = bpe::byte_of_token(text); byte >= 0) {
         byte_tokens_[static_cast<std::size_t>(byte)] = token;
-        text = static_cast<char>(byte);
+        text.assign(1, static_cast<char>(byte));
       } else {
         // Only these can come out of merging: a text that spells "</s>" must not end the conversation.
         if (type == 1 || type == 4) made_by_text_.emplace(text, bpe::Merge{score, token});

@@ -23,11 +23,25 @@ inline constexpr std::size_t max_group = 16;
 /// run_tokens() of formats that do not care about positions.
 inline constexpr std::size_t unlimited_tokens = std::numeric_limits<std::size_t>::max();
 
+/// Where a block belongs: its run's position origin, and how many tokens of the run lie before it.
+struct RunPlace {
+  std::int64_t origin = 0;
+  std::size_t offset = 0;
+
+  RunPlace(std::int64_t run_origin = 0, std::size_t tokens_before = 0) noexcept  // NOLINT(google-explicit-constructor)
+      : origin(run_origin), offset(tokens_before) {}
+  /// The position of token `index` of the block.
+  [[nodiscard]] std::int64_t position(std::size_t index) const noexcept {
+    return origin + static_cast<std::int64_t>(offset + index);
+  }
+};
+
 /// Whole blocks that lie one behind the other; the last may hold fewer than 32 valid tokens, its other rows are
 /// finite. `tokens` counts the valid ones.
 struct BlockSpan {
   const std::byte* data = nullptr;
   std::size_t tokens = 0;
+  std::size_t offset = 0;  ///< tokens of the run that lie before
 
   [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
 };
@@ -41,17 +55,17 @@ concept BlockFormat = std::copyable<F> && requires(const F& format, const std::b
   { format.codebook_bytes() } noexcept -> std::same_as<std::size_t>;
 };
 
-/// A key format. Rows are what attention sees (after RoPE); `origin` is the position that the run's rows refer to.
+/// A key format. Rows are what attention sees (after RoPE); token j of a run has position origin + j.
 template <class P>
 concept KeyPolicy =
     BlockFormat<P> && requires(const P& policy, typename P::QueryTable& table, const typename P::QueryTable& prepared,
-                               FloatRows rows, std::int64_t origin, std::byte* block, const std::byte* coded,
+                               FloatRows rows, RunPlace place, std::int64_t origin, std::byte* block, const std::byte* coded,
                                std::size_t index, float* row, BlockSpan span, float* scores, std::size_t stride) {
       requires std::default_initializable<typename P::QueryTable> && std::movable<typename P::QueryTable>;
       // 1..32 rows → block; every byte of the block is written, and the rows that are missing decode to finite numbers.
-      { policy.encode(rows, origin, block) } noexcept;
+      { policy.encode(rows, place, block) } noexcept;
       // What the cache believes that token `index` of the block was: dim() floats.
-      { policy.decode(coded, index, origin, row) } noexcept;
+      { policy.decode(coded, index, place, row) } noexcept;
       // The longest run this format wants; unlimited_tokens for most.
       { policy.run_tokens() } noexcept -> std::same_as<std::size_t>;
       // Once per step: the 1..16 queries of a group. May allocate, the first time for a group size only.

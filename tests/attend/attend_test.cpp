@@ -27,7 +27,7 @@ void decode_all(const HeadCache<K, V>& head, std::vector<float>& keys, std::vect
   window(head.sinks());
   for (const Run& run : head.runs()) {
     for (std::size_t t = 0; t < run.tokens; ++t) {
-      head.keys().decode(head.store().key_block(run.first_block + t / 32), t % 32, run.origin, row.data());
+      head.keys().decode(head.store().key_block(run.first_block + t / 32), t % 32, {run.origin, t / 32 * 32}, row.data());
       keys.insert(keys.end(), row.begin(), row.end());
       head.values().decode(head.store().value_block(run.first_block + t / 32), t % 32, row.data());
       values.insert(values.end(), row.begin(), row.end());

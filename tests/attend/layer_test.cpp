@@ -1,30 +1,10 @@
 // Whole layers over threads, and what the hot path must not do: allocate.
 #include <atomic>
-#include <cstdlib>
-#include <new>
 #include <thread>
 
 #include "catch.hpp"
+#include "support/allocations.hpp"
 #include "support/policies.hpp"
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}  // namespace
-
-// Counts every allocation of the test program.
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  std::abort();
-}
-void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
-  ++allocations;
-  const auto to = static_cast<std::size_t>(alignment);
-  return std::aligned_alloc(to, (size + to - 1) / to * to);
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 
 using namespace pqkv;
 using namespace pqkv::test;
@@ -123,13 +103,13 @@ TEST_CASE("append and attend allocate nothing after reserve") {
           cache.truncate(kept);
           REQUIRE(cache.reserve(tokens));
           std::size_t refused = 0;
-          const std::size_t before = allocations;
+          const std::size_t before = allocations();
           for (std::size_t t = kept; t < tokens; ++t) {
             const Rows row(rows.data() + t * dim, 1, dim);
             if (!cache.append(row, row)) ++refused;
             attend(cache, FloatRows(rows.data(), group, dim), out.data(), dim, workspace);
           }
-          const std::size_t after = allocations;
+          const std::size_t after = allocations();
           REQUIRE(refused == 0);
           REQUIRE(after == before);
         }

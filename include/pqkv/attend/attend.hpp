@@ -62,12 +62,12 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   workspace.aged.shape(count, head.dim());
   const FloatRows rows(workspace.aged.data(), count, head.dim());
   recent.rows().load(recent.keys(), count * head.dim(), workspace.aged.data());
-  const std::int64_t origin = head.next_origin(count);
-  head.keys().encode(rows, origin, workspace.waiting.data());
+  const RunPlace place = head.next_place(count);
+  head.keys().encode(rows, place, workspace.waiting.data());
   recent.rows().load(recent.values(), count * head.dim(), workspace.aged.data());
   head.values().encode(rows, workspace.waiting.data() + key_bytes);
-  head.keys().turn(workspace.table, origin);
-  attend_blocks(head, workspace, {workspace.waiting.data(), count}, workspace.waiting.data() + key_bytes, log_skip);
+  head.keys().turn(workspace.table, place.origin);
+  attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes, log_skip);
 }
 
 /// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
@@ -97,7 +97,8 @@ void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const
       const std::size_t block = run.first_block + done / block_tokens;
       const std::size_t tokens =
           std::min({tile, run.tokens - done, head.store().contiguous(block) * block_tokens});
-      attend_blocks(head, workspace, {head.store().key_block(block), tokens}, head.store().value_block(block), log_skip);
+      attend_blocks(head, workspace, {head.store().key_block(block), tokens, done},
+                    head.store().value_block(block), log_skip);
       done += tokens;
     }
   }

@@ -153,9 +153,10 @@ class HeadCache {
   [[nodiscard]] const std::vector<Run>& runs() const noexcept { return runs_; }
   [[nodiscard]] const BlockStore& store() const noexcept { return store_; }
   [[nodiscard]] std::size_t sealed_tokens() const noexcept { return sealed_; }
-  /// The origin of the run that the next `count` sealed tokens will belong to.
-  [[nodiscard]] std::int64_t next_origin(std::size_t count) const noexcept {
-    return continues_run(count) ? runs_.back().origin : static_cast<std::int64_t>(sinks_.tokens() + sealed_);
+  /// Where the next `count` sealed tokens will belong.
+  [[nodiscard]] RunPlace next_place(std::size_t count) const noexcept {
+    if (continues_run(count)) return {runs_.back().origin, runs_.back().tokens};
+    return {static_cast<std::int64_t>(sinks_.tokens() + sealed_), 0};
   }
 
  private:
@@ -198,9 +199,9 @@ class HeadCache {
   /// Encodes the oldest rows of the recent window as one block of the last run, or of a new one.
   void seal() noexcept {
     const std::size_t count = seal_tokens();
-    if (!continues_run(count)) runs_.push_back({store_.blocks(), 0, next_origin(count)});
+    if (!continues_run(count)) runs_.push_back({store_.blocks(), 0, next_place(count).origin});
     const std::size_t block = store_.take();
-    keys_.encode(as_floats(recent_.keys(), count, 0), runs_.back().origin, store_.key_block(block));
+    keys_.encode(as_floats(recent_.keys(), count, 0), {runs_.back().origin, runs_.back().tokens}, store_.key_block(block));
     values_.encode(as_floats(recent_.values(), count, block_tokens * dim()), store_.value_block(block));
     runs_.back().tokens += count;
     sealed_ += count;

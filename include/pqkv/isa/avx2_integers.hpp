@@ -16,7 +16,7 @@ inline float quantise_weights(const __m256* products_f32x8, std::uint32_t* pairs
   const __m256 most_f32x8 = _mm256_max_ps(_mm256_max_ps(products_f32x8[0], products_f32x8[1]),
                                           _mm256_max_ps(products_f32x8[2], products_f32x8[3]));
   const float largest = maximum_of(most_f32x8);
-  const __m256 inverse_f32x8 = _mm256_set1_ps(largest > 0 ? weight_levels / largest : 0.0f);
+  const __m256 inverse_f32x8 = _mm256_set1_ps(largest > least_product ? weight_levels / largest : 0.0f);
   // Inside 8 tokens: 0,2 | 1,3 | 4,6 | 5,7 for int8 (rows of 4 tokens), evens then odds for int4, and for int2 evens
   // then odds of 16 tokens.
   const __m256i order = bits == 8 ? _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10,

@@ -210,12 +210,12 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
     sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
   }
   if (i < count) {
-    alignas(32) float rest[8] = {-1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f};
+    alignas(32) float rest[8] = {};
     std::memcpy(rest, x + i, (count - i) * sizeof(float));
-    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_load_ps(rest), shift_f32x8));
-    _mm256_store_ps(rest, y);
+    _mm256_store_ps(rest, exponential_of(_mm256_sub_ps(_mm256_load_ps(rest), shift_f32x8)));
     std::memcpy(x + i, rest, (count - i) * sizeof(float));
-    sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
+    std::memset(rest + (count - i), 0, (8 - (count - i)) * sizeof(float));
+    sum_f32x8 = _mm256_add_ps(sum_f32x8, _mm256_load_ps(rest));
   }
   return sum_of(sum_f32x8);
 }

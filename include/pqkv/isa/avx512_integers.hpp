@@ -30,7 +30,7 @@ inline void quantise_weights(const f16* scales, const f16* offsets, const float*
                                       _mm512_mul_ps(second_f32x16, load16(offsets + 16, 0xffff))));
   const float largest = maximum_of(_mm512_maskz_max_ps(0xffff, first, second));
   out.step = largest / weight_levels;
-  const __m512 inverse = _mm512_set1_ps(largest > 0 ? weight_levels / largest : 0.0f);
+  const __m512 inverse = _mm512_set1_ps(largest > least_product ? weight_levels / largest : 0.0f);
   const __m256i low = _mm512_maskz_cvtepi32_epi16(0xffff, _mm512_maskz_cvtps_epi32(0xffff, _mm512_mul_ps(first, inverse)));
   const __m256i high =
       _mm512_maskz_cvtepi32_epi16(0xffff, _mm512_maskz_cvtps_epi32(0xffff, _mm512_mul_ps(second, inverse)));

@@ -99,7 +99,7 @@ inline void quantise_weights(const f16* scales, const f16* offsets, const float*
                                         _mm512_mul_ps(weights_f32x16[1], load16(offset + 16, 0xffff)));
   }
   const __m128 largest = maximum_of_four(largest_f32x16);
-  const __m128 positive = _mm_cmp_ps(largest, _mm_setzero_ps(), _CMP_GT_OQ);
+  const __m128 positive = _mm_cmp_ps(largest, _mm_set1_ps(least_product), _CMP_GT_OQ);
   alignas(16) float inverses[4];
   alignas(16) float steps[4];
   alignas(16) float shifts[4];

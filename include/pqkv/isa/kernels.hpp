@@ -14,6 +14,8 @@ namespace pqkv::inline PQKV_ABI::isa {
 
 /// Steps of quantised weights: the largest number that splits into two signed bytes, 127·256 + 127.
 inline constexpr float weight_levels = 32639.0f;
+/// Blocks whose largest product is no more than this add nothing (weight_levels / largest must be finite).
+inline constexpr float least_product = 1e-30f;
 
 /// One instruction set's kernels. `T` below is float, f16 or bf16. Integer parts are bit-equal over all instruction
 /// sets, float sums differ by their order.

@@ -178,10 +178,10 @@ template <std::size_t bits>
 }
 
 /// The weights of one group of one block as integers: quantised[t] = round(products[t] · weight_levels / max); returns
-/// max / weight_levels, or 0 when no product is positive. `products` are weight · scale.
+/// max / weight_levels; all 0 when no product exceeds least_product. `products` are weight · scale.
 inline float quantise_weights(const float* products, std::int16_t* quantised) noexcept {
   const float largest = *std::max_element(products, products + 32);
-  const float inverse = largest > 0 ? weight_levels / largest : 0.0f;
+  const float inverse = largest > least_product ? weight_levels / largest : 0.0f;
   for (std::size_t t = 0; t < 32; ++t) quantised[t] = static_cast<std::int16_t>(std::nearbyint(products[t] * inverse));
   return largest / weight_levels;
 }

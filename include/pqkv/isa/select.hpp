@@ -11,6 +11,7 @@
 #include "pqkv/isa/avx512vbmi.hpp"
 #include "pqkv/isa/detect.hpp"
 #include "pqkv/isa/kernels.hpp"
+#include "pqkv/isa/neon.hpp"
 #include "pqkv/isa/scalar.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa {
@@ -29,6 +30,9 @@ struct Available {
       {avx2::kernels(), has_avx2()},
       {avx512::kernels(), has_avx512()},
       {avx512vbmi::kernels(), has_avx512vbmi()},
+#endif
+#if defined(PQKV_ARM64)
+      {neon::kernels(), true},
 #endif
   };
   return sets;

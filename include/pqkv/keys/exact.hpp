@@ -27,12 +27,12 @@ class ExactKeys {
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
   [[nodiscard]] std::string describe() const { return "exact:" + std::string(name_of(rows_.type)); }
 
-  void encode(FloatRows rows, std::int64_t /*origin*/, std::byte* block) const noexcept {
+  void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
     PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= block_tokens);
     for (std::size_t t = 0; t < rows.count; ++t) rows_.store(rows.row(t), dim(), block + t * rows_.row_bytes());
     std::memset(block + rows.count * rows_.row_bytes(), 0, (block_tokens - rows.count) * rows_.row_bytes());
   }
-  void decode(const std::byte* block, std::size_t index, std::int64_t /*origin*/, float* row) const noexcept {
+  void decode(const std::byte* block, std::size_t index, RunPlace /*place*/, float* row) const noexcept {
     rows_.load(block + index * rows_.row_bytes(), dim(), row);
   }
 

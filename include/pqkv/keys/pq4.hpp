@@ -40,10 +40,10 @@ class Pq4Keys {
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
   [[nodiscard]] std::string describe() const { return message("pq4:m=", quantizer_.subspaces()); }
 
-  void encode(FloatRows rows, std::int64_t /*origin*/, std::byte* block) const noexcept {
+  void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
     quantizer_.encode(rows, block);
   }
-  void decode(const std::byte* block, std::size_t index, std::int64_t /*origin*/, float* row) const noexcept {
+  void decode(const std::byte* block, std::size_t index, RunPlace /*place*/, float* row) const noexcept {
     quantizer_.decode(block, index, row);
   }
 

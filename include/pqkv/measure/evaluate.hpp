@@ -41,9 +41,10 @@ class CodedHead {
     head_.keys().prepare(table_, queries);
     const Run* turned = nullptr;
     each_block(seen, [&](const Run& run, std::size_t block, std::size_t size, std::size_t token) {
+      const std::size_t offset = (block - run.first_block) * block_tokens;
       if (turned != &run) head_.keys().turn(table_, run.origin);
       turned = &run;
-      head_.keys().score(table_, {head_.store().key_block(block), size}, block_scores, block_tokens);
+      head_.keys().score(table_, {head_.store().key_block(block), size, offset}, block_scores, block_tokens);
       for (std::size_t q = 0; q < queries.count; ++q) {
         std::copy_n(block_scores + q * block_tokens, size, scores + q * stride + token);
       }

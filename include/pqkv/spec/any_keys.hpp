@@ -26,8 +26,8 @@ class AnyKeys {
     virtual std::size_t codebook_bytes() const noexcept = 0;
     virtual std::size_t run_tokens() const noexcept = 0;
     virtual std::string describe() const = 0;
-    virtual void encode(FloatRows rows, std::int64_t origin, std::byte* block) const noexcept = 0;
-    virtual void decode(const std::byte* block, std::size_t index, std::int64_t origin, float* row) const noexcept = 0;
+    virtual void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept = 0;
+    virtual void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept = 0;
     virtual const void* kind() const noexcept = 0;
     virtual std::unique_ptr<Table> make_table() const = 0;
     virtual void prepare(Table& table, FloatRows queries) const = 0;
@@ -45,11 +45,11 @@ class AnyKeys {
     std::size_t codebook_bytes() const noexcept override { return policy.codebook_bytes(); }
     std::size_t run_tokens() const noexcept override { return policy.run_tokens(); }
     std::string describe() const override { return policy.describe(); }
-    void encode(FloatRows rows, std::int64_t origin, std::byte* block) const noexcept override {
-      policy.encode(rows, origin, block);
+    void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept override {
+      policy.encode(rows, place, block);
     }
-    void decode(const std::byte* block, std::size_t index, std::int64_t origin, float* row) const noexcept override {
-      policy.decode(block, index, origin, row);
+    void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept override {
+      policy.decode(block, index, place, row);
     }
     const void* kind() const noexcept override {
       static const char tag = 0;
@@ -85,11 +85,11 @@ class AnyKeys {
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return policy_->codebook_bytes(); }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return policy_->run_tokens(); }
   [[nodiscard]] std::string describe() const { return policy_->describe(); }
-  void encode(FloatRows rows, std::int64_t origin, std::byte* block) const noexcept {
-    policy_->encode(rows, origin, block);
+  void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept {
+    policy_->encode(rows, place, block);
   }
-  void decode(const std::byte* block, std::size_t index, std::int64_t origin, float* row) const noexcept {
-    policy_->decode(block, index, origin, row);
+  void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept {
+    policy_->decode(block, index, place, row);
   }
   void prepare(QueryTable& table, FloatRows queries) const {
     if (table.kind != policy_->kind()) {
