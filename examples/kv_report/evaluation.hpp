@@ -54,15 +54,52 @@ struct PolicyResult {
   return rows;
 }
 
-/// A codebook for one head and side where the format needs one.
+/// What training and evaluation of all policies share.
+struct Training {
+  const std::vector<Text>& texts;
+  pqkv::Rope rope;  ///< none: formats with runs are refused
+  std::uint64_t seed = 1;
+};
+
+/// The queries of one kv head in all texts, [token][group][dim]; empty when a text has none.
+[[nodiscard]] inline std::vector<float> gather_queries(const std::vector<Text>& texts, std::size_t layer, std::size_t head) {
+  std::vector<float> rows;
+  for (const Text& text : texts) {
+    if (text.queries.data.empty()) return {};
+    const auto queries = text.queries_of(layer, head);
+    for (std::size_t t = 0; t < queries.tokens; ++t) {
+      for (std::size_t q = 0; q < queries.group; ++q) {
+        rows.insert(rows.end(), queries.row(t, q), queries.row(t, q) + text.queries.shape.dim);
+      }
+    }
+  }
+  return rows;
+}
+
+/// A codebook for one head and side where the format asks for one. Positions are token indices within each text.
 [[nodiscard]] inline pqkv::Result<std::shared_ptr<const pqkv::Codebook>> train_side(
-    const std::vector<Text>& training, Tensor Text::*side, std::size_t layer, std::size_t head,
-    const std::optional<pqkv::CodebookShape>& shape, std::uint64_t seed) {
-  if (!shape) return std::shared_ptr<const pqkv::Codebook>();
-  const std::vector<float> rows = gather(training, side, layer, head);
+    const Training& training, Tensor Text::*side, std::size_t layer, std::size_t head,
+    const std::optional<pqkv::CodebookRequest>& request) {
+  if (!request) return std::shared_ptr<const pqkv::Codebook>();
+  const std::size_t dim = request->shape.dim;
+  const std::vector<float> rows = gather(training.texts, side, layer, head);
+  pqkv::FitSamples samples;
+  samples.rows = {rows.data(), rows.size() / dim, dim};
+  std::vector<std::int64_t> positions;
+  std::vector<float> queries;
+  if (side == &Text::keys) {
+    for (const Text& text : training.texts) {
+      for (std::size_t t = 0; t < text.keys.shape.tokens; ++t) positions.push_back(static_cast<std::int64_t>(t));
+    }
+    queries = gather_queries(training.texts, layer, head);
+    samples.positions = positions;
+    samples.queries = {queries.data(), queries.size() / dim, dim};
+    samples.group = queries.empty() ? 1 : training.texts.front().group();
+    samples.rope = training.rope;
+  }
   pqkv::TrainOptions options;
-  options.seed = seed;
-  auto trained = pqkv::train_codebook({rows.data(), rows.size() / shape->dim, shape->dim}, *shape, options);
+  options.seed = training.seed;
+  auto trained = pqkv::train_fitted(samples, request->fit, request->shape, options);
   if (!trained) {
     return pqkv::Error{trained.error().code,
                        pqkv::message("layer ", layer, " head ", head, ": ", trained.error().message)};
@@ -73,14 +110,13 @@ struct PolicyResult {
 /// Evaluates one policy on all texts. Heads are shared among the workers; the result does not depend on their number.
 [[nodiscard]] inline pqkv::Result<PolicyResult> evaluate_policy(const pqkv::CacheSpec& spec,
                                                                 const std::vector<Text>& texts,
-                                                                const std::vector<Text>& training, std::uint64_t seed,
-                                                                const common::Workers& workers, common::ProgressBar& progress) {
+                                                                const Training& training, const common::Workers& workers, common::ProgressBar& progress) {
   const Shape& shape = texts.front().keys.shape;
   const std::size_t group = texts.front().group();
-  const auto key_shape = pqkv::key_codebook_shape(spec.keys, shape.dim);
-  if (!key_shape) return key_shape.error();
-  const auto value_shape = pqkv::value_codebook_shape(spec.values, shape.dim);
-  if (!value_shape) return value_shape.error();
+  const auto key_request = pqkv::key_codebook_request(spec.keys, shape.dim);
+  if (!key_request) return key_request.error();
+  const auto value_request = pqkv::value_codebook_request(spec.values, shape.dim);
+  if (!value_request) return value_request.error();
 
   PolicyResult result;
   result.policy = spec.text;
@@ -94,9 +130,9 @@ struct PolicyResult {
       const std::lock_guard lock(mutex);
       if (!failure) failure = error;
     };
-    const auto key_codebook = train_side(training, &Text::keys, layer, head, *key_shape, seed);
+    const auto key_codebook = train_side(training, &Text::keys, layer, head, *key_request);
     if (!key_codebook) return fail(key_codebook.error());
-    const auto value_codebook = train_side(training, &Text::values, layer, head, *value_shape, seed);
+    const auto value_codebook = train_side(training, &Text::values, layer, head, *value_request);
     if (!value_codebook) return fail(value_codebook.error());
     const auto keys = pqkv::make_keys(spec.keys, shape.dim, *key_codebook);
     if (!keys) return fail(keys.error());

@@ -25,6 +25,9 @@ struct Options {
   std::vector<pqkv::CacheSpec> policies;
   std::size_t threads = 1;
   std::uint64_t seed = 1;
+  double rope_theta = 0;  ///< the model's RoPE; 0: not known, and policies with runs are refused
+  std::size_t rope_dims = 0;  ///< 0: all
+  pqkv::RopePairing rope_pairing = pqkv::RopePairing::adjacent;
   std::string json;
   std::string csv;
   std::string html;
@@ -44,6 +47,8 @@ inline constexpr std::string_view usage =
   --policy SPEC                      repeatable, such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64
   --threads N                        workers (default: one per core)
   --seed N                           of training (default 1)
+  --rope-theta X                     the model's RoPE base, for policies with run= (positions are token indices)
+  --rope-pairing adjacent|half       which elements make a pair (default adjacent), of --rope-dims N (default all)
   --json F   --csv F                 write the figures
   --html F   --svg F                 write a page with table and plots, or the first plot alone
   --list                             every format with its parameters
@@ -126,7 +131,10 @@ namespace detail {
                           : flag == "--html" ? &options.html
                           : flag == "--svg"  ? &options.svg
                                              : nullptr;
-    const bool known = files != nullptr || output != nullptr || flag == "--policy" || flag == "--threads" || flag == "--seed";
+    bool known = files != nullptr || output != nullptr;
+    for (const char* name : {"--policy", "--threads", "--seed", "--rope-theta", "--rope-pairing", "--rope-dims"}) {
+      known = known || flag == name;
+    }
     if (!known) return Error{Errc::invalid_parameter, message("unknown argument '", flag, "'; see --help")};
     if (i + 1 == arguments.size()) return Error{Errc::invalid_parameter, message(flag, " needs a value; see --help")};
     const std::string& value = arguments[++i];
@@ -138,10 +146,15 @@ namespace detail {
       auto spec = pqkv::parse_cache_spec(value);
       if (!spec) return Error{spec.error().code, message("--policy: ", spec.error().message)};
       options.policies.push_back(std::move(*spec));
+    } else if (flag == "--rope-pairing") {
+      if (value != "adjacent" && value != "half") return Error{Errc::invalid_parameter, "--rope-pairing: adjacent or half"};
+      options.rope_pairing = value == "half" ? pqkv::RopePairing::half_split : pqkv::RopePairing::adjacent;
     } else {
       const auto number = detail::parse_whole(flag, value);
       if (!number) return number.error();
       if (flag == "--seed") options.seed = *number;
+      if (flag == "--rope-theta") options.rope_theta = static_cast<double>(*number);
+      if (flag == "--rope-dims") options.rope_dims = *number;
       if (flag == "--threads") {
         if (*number < 1 || *number > 1024) return Error{Errc::invalid_parameter, "--threads: 1 to 1024"};
         options.threads = *number;

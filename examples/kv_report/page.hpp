@@ -7,27 +7,17 @@
 #include <string_view>
 #include <vector>
 
-#include "kv_report/plot.hpp"
+#include "common/plot.hpp"
 #include "kv_report/report.hpp"
 
 namespace kv_report {
 
 inline constexpr std::string_view page_style = R"(
-:root { color-scheme: light dark; --ink: #1c2126; --dim: #5a6570; --paper: #fcfcfa; --line: #d9dde1; --band: #f1f3f4;
-        --exact: #6b7580; --integer: #1f6fb4; --pq8: #b4481f; --pq4: #1d8a5b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --dim: #9aa5b0; --paper: #15191d; --line: #343c44; --band: #1e242a;
-          --exact: #9aa5b0; --integer: #6cb2ee; --pq8: #f0936a; --pq4: #5fd0a0; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 1400px;
        padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; } p { max-width: 75ch; color: var(--dim); margin: .4rem 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 1rem; margin: 1.2rem 0; }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: .3rem; } svg { width: 100%; height: auto; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .tick, svg .axis { fill: var(--dim); }
-.grid { stroke: var(--line); stroke-width: 1; }
-circle { stroke: var(--paper); stroke-width: 1.5; }
-.exact circle { fill: var(--exact); } .integer circle { fill: var(--integer); } .pq8 circle { fill: var(--pq8); }
-.pq4 circle { fill: var(--pq4); }
 .key span { display: inline-block; margin-right: 1.2rem; } .key i { display: inline-block; width: .75rem; height: .75rem;
       border-radius: 50%; margin-right: .35rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -42,39 +32,34 @@ inline constexpr std::string_view page_notes =
     "column of their own. Worst: the lowest mean of any query head. KL: of the attention weights, in nats. Logit r and "
     "Spearman: correlation of the scores a query sees. Error: distance of outputs relative to the exact output.";
 
-/// The class of a point: exact keys with exact or integer values, or the key format.
-[[nodiscard]] inline std::string_view family_of(const std::string& policy) {
-  if (policy.find("k=pq8") != std::string::npos) return "pq8";
-  if (policy.find("k=pq4") != std::string::npos) return "pq4";
-  return policy.find("v=exact") != std::string::npos ? "exact" : "integer";
-}
-
 /// Error over bits, one point per policy; `error` picks the figure.
-[[nodiscard]] inline Plot plot_of(const std::vector<PolicyResult>& results, std::string title, std::string axis,
-                                  double pqkv::Quality::*error) {
-  std::vector<PlotPoint> points;
+[[nodiscard]] inline common::Plot plot_of(const std::vector<PolicyResult>& results, std::string title, std::string axis,
+                                          double pqkv::Quality::*error) {
+  std::vector<common::PlotPoint> points;
   for (std::size_t i = 0; i < results.size(); ++i) {
     const PolicyResult& r = results[i];
     const double bits = (r.key_bits + r.value_bits) / 2;
     points.push_back({bits, r.mean.*error, i + 1, fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, bits, r.mean.*error),
-                      family_of(r.policy)});
+                      common::family_of(r.policy)});
   }
-  return {std::move(title), std::move(axis), std::move(points)};
+  constexpr double rounding = 1e-5;
+  return {std::move(title), common::Axis("bits per element, K and V", false),
+          common::Axis(std::move(axis), true, rounding), std::move(points)};
 }
 
-[[nodiscard]] inline Plot output_plot(const std::vector<PolicyResult>& results) {
+[[nodiscard]] inline common::Plot output_plot(const std::vector<PolicyResult>& results) {
   return plot_of(results, "Error of the attention output", "relative error (log)", &pqkv::Quality::output_error);
 }
 
 [[nodiscard]] inline std::string svg_text(const std::vector<PolicyResult>& results) {
-  return output_plot(results).file(page_style);
+  return output_plot(results).file();
 }
 
 [[nodiscard]] inline std::string html_text(const std::vector<PolicyResult>& results, const std::string& subtitle) {
   std::string text = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
-      "<title>kv_report</title>\n<style>{}</style></head>\n<body>\n<h1>Attention on a compressed KV cache</h1>\n<p>{}</p>\n",
-      page_style, subtitle);
+      "<title>kv_report</title>\n<style>{}{}</style></head>\n<body>\n<h1>Attention on a compressed KV cache</h1>\n<p>{}</p>\n",
+      common::plot_style, page_style, subtitle);
   text += "<div class=\"plots\">\n";
   text += output_plot(results).figure();
   text += plot_of(results, "Divergence of the attention weights", "KL in nats (log)", &pqkv::Quality::divergence).figure();

@@ -41,6 +41,11 @@ inline constexpr int exit_bad_input = 2;
                                 " are not of one model"));
   }
 
+  const std::size_t turned = options->rope_dims == 0 ? shape.dim : options->rope_dims;
+  if (turned > shape.dim || turned % 2 != 0) return refuse(pqkv::message("--rope-dims ", turned, " of rows of ", shape.dim));
+  const auto rope = options->rope_theta > 0 ? pqkv::Rope::with_base(turned, options->rope_theta, options->rope_pairing)
+                                            : pqkv::Rope();
+
   std::size_t tokens = 0, training_tokens = 0;
   for (const Text& text : *texts) tokens += text.keys.shape.tokens;
   for (const Text& text : training) training_tokens += text.keys.shape.tokens;
@@ -55,7 +60,7 @@ inline constexpr int exit_bad_input = 2;
   {
     common::ProgressBar progress(options->policies.size() * shape.layers * shape.heads);
     for (const pqkv::CacheSpec& spec : options->policies) {
-      auto result = evaluate_policy(spec, *texts, training, options->seed, workers, progress);
+      auto result = evaluate_policy(spec, *texts, {training, rope, options->seed}, workers, progress);
       if (!result) return refuse(pqkv::message(spec.text, ": ", result.error().message));
       results.push_back(std::move(*result));
     }

@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "common/workers.hpp"
@@ -81,53 +80,84 @@ struct CollectedRows {
   return all;
 }
 
-/// Codebooks by layer, kv head, side and shape.
+/// The model's RoPE as pqkv has it.
+[[nodiscard]] inline pqkv::Rope rope_of(const Model& model) {
+  return pqkv::Rope({model.frequencies.begin(), model.frequencies.end()});
+}
+
+/// What the output projection makes of a kv head's values: Σ W_hᵀ·W_h over the query heads of its group.
+[[nodiscard]] inline pqkv::RowMatrix value_metric(const Model& model, std::size_t layer, std::size_t head) {
+  const auto dim = static_cast<Eigen::Index>(model.dim);
+  pqkv::RowMatrix metric = pqkv::RowMatrix::Zero(dim, dim);
+  for (std::size_t q = head * model.group(); q < (head + 1) * model.group(); ++q) {
+    const auto part = model.layers[layer].output.middleCols(static_cast<Eigen::Index>(q) * dim, dim);
+    metric += part.transpose() * part;
+  }
+  return metric;
+}
+
+/// Codebooks by layer, kv head, side and what was asked for.
 class Books {
  public:
   [[nodiscard]] std::size_t size() const noexcept { return books_.size(); }
   [[nodiscard]] std::shared_ptr<const pqkv::Codebook> find(std::size_t layer, std::size_t head, pqkv::Side side,
-                                                           const pqkv::CodebookShape& shape) const {
-    const auto at = books_.find(key_of(layer, head, side, shape));
+                                                           const pqkv::CodebookRequest& request) const {
+    const auto at = books_.find(name_of(layer, head, side, request));
     return at == books_.end() ? nullptr : at->second;
   }
   [[nodiscard]] pqkv::CodebookSource source() const {
-    return [this](std::size_t layer, std::size_t head, pqkv::Side side, pqkv::CodebookShape shape) {
-      return find(layer, head, side, shape);
+    return [this](std::size_t layer, std::size_t head, pqkv::Side side, const pqkv::CodebookRequest& request) {
+      return find(layer, head, side, request);
     };
   }
 
-  /// Trains what the specs (one, or one per layer) need and is not there yet.
+  /// Trains what the specs (one, or one per layer) need and is not there yet. `rows` come from chunks of `context` tokens.
   [[nodiscard]] pqkv::Status train(const Model& model, const std::vector<pqkv::CacheSpec>& specs, const CollectedRows& rows,
-                                   std::uint64_t seed, const common::Workers& workers, common::ProgressBar* progress) {
+                                   std::size_t context, std::uint64_t seed, const common::Workers& workers,
+                                   common::ProgressBar* progress) {
     struct Task {
       std::size_t layer, head;
       pqkv::Side side;
-      pqkv::CodebookShape shape;
+      pqkv::CodebookRequest request;
     };
     std::vector<Task> tasks;
     for (std::size_t layer = 0; layer < model.layers_count; ++layer) {
       const pqkv::CacheSpec& spec = specs[specs.size() == 1 ? 0 : layer];
-      const auto keys = pqkv::key_codebook_shape(spec.keys, model.dim);
+      const auto keys = pqkv::key_codebook_request(spec.keys, model.dim);
       if (!keys) return keys.error();
-      const auto values = pqkv::value_codebook_shape(spec.values, model.dim);
+      const auto values = pqkv::value_codebook_request(spec.values, model.dim);
       if (!values) return values.error();
       for (std::size_t head = 0; head < model.kv_heads; ++head) {
-        for (const auto& [side, shape] : {std::pair{pqkv::Side::keys, *keys}, {pqkv::Side::values, *values}}) {
-          if (shape && find(layer, head, side, *shape) == nullptr) tasks.push_back({layer, head, side, *shape});
+        for (const auto& [side, request] : {std::pair{pqkv::Side::keys, *keys}, {pqkv::Side::values, *values}}) {
+          if (request && find(layer, head, side, *request) == nullptr) tasks.push_back({layer, head, side, *request});
         }
       }
     }
+    const std::size_t count = rows.heads.front().keys.size() / model.dim;
+    std::vector<std::int64_t> positions(count);
+    for (std::size_t r = 0; r < count; ++r) positions[r] = static_cast<std::int64_t>(r % context);
     std::mutex mutex;
     pqkv::Status failure;
     workers.run(tasks.size(), [&](std::size_t i, std::size_t) {
-      const auto& [layer, head, side, shape] = tasks[i];
-      const std::vector<float>& data = side == pqkv::Side::keys ? rows.head(layer, head).keys : rows.head(layer, head).values;
+      const auto& [layer, head, side, request] = tasks[i];
+      const HeadRows& data = rows.head(layer, head);
+      pqkv::FitSamples samples;
+      if (side == pqkv::Side::keys) {
+        samples.rows = {data.keys.data(), count, model.dim};
+        samples.positions = positions;
+        samples.queries = {data.queries.data(), count * model.group(), model.dim};
+        samples.group = model.group();
+        samples.rope = rope_of(model);
+      } else {
+        samples.rows = {data.values.data(), count, model.dim};
+        samples.value_metric = value_metric(model, layer, head);
+      }
       pqkv::TrainOptions options;
       options.seed = seed;
-      auto trained = pqkv::train_codebook({data.data(), data.size() / shape.dim, shape.dim}, shape, options);
+      auto trained = pqkv::train_fitted(samples, request.fit, request.shape, options);
       const std::lock_guard lock(mutex);
       if (trained) {
-        books_[key_of(layer, head, side, shape)] = trained->codebook;
+        books_[name_of(layer, head, side, request)] = trained->codebook;
       } else if (failure) {
         failure = pqkv::Error{trained.error().code,
                               pqkv::message("layer ", layer, " head ", head, ": ", trained.error().message)};
@@ -137,43 +167,46 @@ class Books {
     return failure;
   }
 
-  /// One .npy per codebook, [subspace][width][centroid], named after what it is for.
+  /// A .npy per codebook, [subspace][width][centroid], named after what it is for, and one per part of its space.
   [[nodiscard]] pqkv::Status save(const std::string& folder) const {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(folder, ": cannot be created")};
-    for (const auto& [key, book] : books_) {
+    for (const auto& [name, book] : books_) {
       const pqkv::CodebookShape& shape = book->shape();
       const std::size_t sizes[] = {shape.subspaces, shape.width(), shape.centroids};
-      if (pqkv::Status status = pqkv::write_npy(folder + "/" + name_of(key), sizes,
-                                                {book->centroids(0), shape.dim * shape.centroids});
-          !status) {
-        return status;
+      const std::string base = folder + "/" + name;
+      pqkv::Status status = pqkv::write_npy(base + ".npy", sizes, {book->centroids(0), shape.dim * shape.centroids});
+      if (book->space() != nullptr) {
+        pqkv::CodeSpaceParts parts = book->space()->parts();
+        for (const auto& [part, data] : arrays_of(parts)) {
+          const std::size_t size[] = {data->size()};
+          if (status && !data->empty()) status = pqkv::write_npy(base + part, size, *data);
+        }
       }
+      if (!status) return status;
     }
     return {};
   }
 
-  /// Reads every file that save wrote. Errors: bad_file, invalid_data.
-  [[nodiscard]] static pqkv::Result<Books> load(const std::string& folder) {
+  /// Reads every file that save wrote, for this model. Errors: bad_file, invalid_data, invalid_shape.
+  [[nodiscard]] static pqkv::Result<Books> load(const std::string& folder, const Model& model) {
     Books books;
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-      if (entry.path().extension() != ".npy") continue;
-      const std::string name = entry.path().filename().string();
-      std::size_t layer = 0, head = 0;
-      char side[8] = {};
-      if (std::sscanf(name.c_str(), "layer%zu-head%zu-%7[a-z]-", &layer, &head, side) != 3) continue;
+      const std::string name = entry.path().stem().string();
+      if (entry.path().extension() != ".npy" || name.find('.') != std::string::npos) continue;
       auto array = pqkv::read_npy(entry.path().string());
       if (!array) return array.error();
       if (array->shape.size() != 3) {
         return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(entry.path().string(), ": is not [subspaces, width, centroids]")};
       }
       const pqkv::CodebookShape shape{array->shape[0] * array->shape[1], array->shape[0], array->shape[2]};
-      auto book = pqkv::Codebook::make(shape, std::move(array->data));
+      auto space = load_space(folder + "/" + name, shape.dim, model);
+      if (!space) return space.error();
+      auto book = pqkv::Codebook::make(shape, std::move(array->data), *space);
       if (!book) return pqkv::Error{book.error().code, pqkv::message(entry.path().string(), ": ", book.error().message)};
-      const bool is_keys = std::string_view(side) == "keys";
-      books.books_[key_of(layer, head, is_keys ? pqkv::Side::keys : pqkv::Side::values, shape)] = std::move(*book);
+      books.books_[name] = std::move(*book);
     }
     if (error) return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(folder, ": cannot be read")};
     if (books.size() == 0) return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(folder, ": holds no codebooks")};
@@ -181,15 +214,48 @@ class Books {
   }
 
  private:
-  using Key = std::tuple<std::size_t, std::size_t, bool, std::size_t, std::size_t>;
-  [[nodiscard]] static Key key_of(std::size_t layer, std::size_t head, pqkv::Side side, const pqkv::CodebookShape& shape) {
-    return {layer, head, side == pqkv::Side::keys, shape.subspaces, shape.centroids};
+  [[nodiscard]] static std::string name_of(std::size_t layer, std::size_t head, pqkv::Side side,
+                                           const pqkv::CodebookRequest& request) {
+    const pqkv::FitOptions& fit = request.fit;
+    return pqkv::message("layer", layer, "-head", head, side == pqkv::Side::keys ? "-keys" : "-values", "-m",
+                         request.shape.subspaces, "-", request.shape.centroids,
+                         fit.run_tokens == 0 ? "" : pqkv::message("-run", fit.run_tokens), fit.centre ? "-centre" : "",
+                         fit.metric ? "-metric" : "",
+                         fit.rotation == pqkv::Rotation::dealt     ? "-deal"
+                         : fit.rotation == pqkv::Rotation::learned ? "-opq"
+                                                                   : "");
   }
-  [[nodiscard]] static std::string name_of(const Key& key) {
-    const auto& [layer, head, keys, subspaces, centroids] = key;
-    return pqkv::message("layer", layer, "-head", head, keys ? "-keys" : "-values", "-m", subspaces, "-", centroids, ".npy");
+
+  [[nodiscard]] static std::vector<std::pair<const char*, std::vector<float>*>> arrays_of(pqkv::CodeSpaceParts& parts) {
+    return {{".mean.npy", &parts.mean}, {".forward.npy", &parts.forward}, {".inverse.npy", &parts.inverse},
+            {".term_rows.npy", &parts.term_rows}, {".term_basis.npy", &parts.term_basis}};
   }
-  std::map<Key, std::shared_ptr<const pqkv::Codebook>> books_;
+
+  /// The space beside a codebook's file; nullptr where its name asks for none.
+  [[nodiscard]] static pqkv::Result<std::shared_ptr<const pqkv::CodeSpace>> load_space(const std::string& base, std::size_t dim,
+                                                                                       const Model& model) {
+    pqkv::CodeSpaceParts parts;
+    parts.dim = dim;
+    const std::size_t run = base.rfind("-run");
+    if (run != std::string::npos) {
+      parts.rope = rope_of(model);
+      parts.run_tokens = static_cast<std::size_t>(std::strtoul(base.c_str() + run + 4, nullptr, 10));
+    }
+    bool any = run != std::string::npos;
+    for (const auto& [part, data] : arrays_of(parts)) {
+      if (!std::filesystem::exists(base + part)) continue;
+      auto array = pqkv::read_npy(base + part);
+      if (!array) return array.error();
+      *data = std::move(array->data);
+      any = true;
+    }
+    if (!any) return std::shared_ptr<const pqkv::CodeSpace>();
+    auto space = pqkv::CodeSpace::make(std::move(parts));
+    if (!space) return pqkv::Error{space.error().code, pqkv::message(base, ": ", space.error().message)};
+    return space;
+  }
+
+  std::map<std::string, std::shared_ptr<const pqkv::Codebook>> books_;
 };
 
 }  // namespace tiny_llm

@@ -4,3 +4,4 @@
 #include "pqkv/keys/exact.hpp"
 #include "pqkv/keys/pq4.hpp"
 #include "pqkv/keys/pq8.hpp"
+#include "pqkv/keys/spaced.hpp"

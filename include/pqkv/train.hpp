@@ -1,4 +1,5 @@
 // Stage 1: training. Sample rows → Codebook. Needs Eigen; nothing that runs with a model includes this.
 #pragma once
 
+#include "pqkv/train/fit.hpp"
 #include "pqkv/train/train_codebook.hpp"

@@ -4,3 +4,4 @@
 #include "pqkv/values/exact.hpp"
 #include "pqkv/values/integer.hpp"
 #include "pqkv/values/pq.hpp"
+#include "pqkv/values/spaced.hpp"

@@ -13,16 +13,16 @@ TEST_CASE("a spec is parsed into formats and windows") {
   CHECK(spec.options.sinks == 4);
   CHECK(spec.options.recent == 64);
   CHECK(spec.options.window == ScalarType::f16);
-  CHECK(key_codebook_shape(spec.keys, 64).value() == CodebookShape{64, 8, 256});
-  CHECK_FALSE(value_codebook_shape(spec.values, 64).value().has_value());
+  CHECK(key_codebook_request(spec.keys, 64).value()->shape == CodebookShape{64, 8, 256});
+  CHECK_FALSE(value_codebook_request(spec.values, 64).value().has_value());
 }
 
 TEST_CASE("every mistake in a spec is named") {
   const auto message_of = [](const char* text) {
     auto spec = parse_cache_spec(text);
     if (!spec) return spec.error().message;
-    auto cache = make_any_cache({1, 1, 64}, {*spec}, [](auto, auto, auto, CodebookShape shape) {
-      return random_codebook(shape.dim, shape.subspaces, shape.centroids);
+    auto cache = make_any_cache({1, 1, 64}, {*spec}, [](auto, auto, auto, const CodebookRequest& request) {
+      return random_codebook(request.shape.dim, request.shape.subspaces, request.shape.centroids);
     });
     return cache ? std::string("no error") : cache.error().message;
   };
@@ -54,8 +54,8 @@ TEST_CASE("every mistake in a spec is named") {
 TEST_CASE("layers may use different formats in one cache") {
   const std::vector<CacheSpec> specs = {parse_cache_spec("k=exact:f16,v=int8:g=16").value(),
                                         parse_cache_spec("k=pq4:m=16,v=pq8:m=4").value()};
-  auto cache = make_any_cache({2, 2, 32}, specs, [](auto, auto, auto, CodebookShape shape) {
-                 return random_codebook(shape.dim, shape.subspaces, shape.centroids);
+  auto cache = make_any_cache({2, 2, 32}, specs, [](auto, auto, auto, const CodebookRequest& request) {
+                 return random_codebook(request.shape.dim, request.shape.subspaces, request.shape.centroids);
                }).value();
   const auto rows = normal_floats(100 * 64, 1);
   auto workspaces = make_workspaces(cache, 2);

@@ -198,7 +198,9 @@ struct RandomModel {
   /// A llama2.c checkpoint; its fields must be those that the format has.
   [[nodiscard]] std::string checkpoint() const {
     std::string bytes;
-    const auto number = [&bytes](std::size_t size, int sign = 1) { put(bytes, sign * static_cast<std::int32_t>(size)); };
+    const auto number = [&bytes](std::size_t size, int sign = 1) {
+      put(bytes, sign * static_cast<std::int32_t>(size));
+    };
     for (const std::size_t size : {width, feed_forward, layers, heads, kv_heads}) number(size);
     number(vocabulary, tied ? 1 : -1);
     number(context);
@@ -206,8 +208,8 @@ struct RandomModel {
       for (const float x : weight(name)) put(bytes, x);
     };
     add("token_embd.weight");
-    for (const char* name : {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_down",
-                             "ffn_up"}) {
+    for (const char* name : {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate",
+                             "ffn_down", "ffn_up"}) {
       for (std::size_t l = 0; l < layers; ++l) add("blk." + std::to_string(l) + "." + name + ".weight");
     }
     add("output_norm.weight");

@@ -1,5 +1,5 @@
-// Model files of tiny_llm and its forward pass: small random models against an independent computation in double, every
-// way in which a file can be wrong, and, where PQKV_MODEL_DIR names a folder, a really trained model's reference answers.
+// Model files of tiny_llm and its forward pass: small random models against an independent computation in double,
+// every way in which a file can be wrong, and, where PQKV_MODEL_DIR names a folder, a trained model's reference answers.
 #include <cstdlib>
 #include <filesystem>
 
@@ -61,18 +61,19 @@ double largest_difference(const tiny_llm::Matrix& logits, const Rows64& expected
 
 /// Prompt in one piece, in two, and token by token.
 void check_logits(const tiny_llm::Model& model, const RandomModel& reference) {
+  using tiny_llm::forward;
   const auto tokens = random_tokens(40, reference.vocabulary);
   const Rows64 expected = reference_logits(reference, tokens);
   auto whole = exact_sequence(model), pieces = exact_sequence(model), steps = exact_sequence(model);
-  CHECK(largest_difference(tiny_llm::forward(model, whole, tokens, true).value(), expected, 0) < logit_tolerance);
+  CHECK(largest_difference(forward(model, whole, tokens, true).value(), expected, 0) < logit_tolerance);
   const std::span<const std::uint32_t> all(tokens);
-  CHECK(largest_difference(tiny_llm::forward(model, pieces, all.first(7), true).value(), expected, 0) < logit_tolerance);
-  const auto last = tiny_llm::forward(model, pieces, all.subspan(7)).value();
+  CHECK(largest_difference(forward(model, pieces, all.first(7), true).value(), expected, 0) < logit_tolerance);
+  const auto last = forward(model, pieces, all.subspan(7)).value();
   CHECK(last.rows() == 1);
   CHECK(largest_difference(last, expected, 39) < logit_tolerance);
   double most = 0;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    const double difference = largest_difference(tiny_llm::forward(model, steps, all.subspan(t, 1)).value(), expected, t);
+    const double difference = largest_difference(forward(model, steps, all.subspan(t, 1)).value(), expected, t);
     if (!(difference <= most)) most = difference;
   }
   CHECK(most < logit_tolerance);
@@ -119,7 +120,8 @@ TEST_CASE("logits equal a forward pass in double from the definition") {
 
 TEST_CASE("every tensor type is read as it is defined") {
   const Folder folder;
-  for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0, TensorType::q4_0}) {
+  for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0,
+                                TensorType::q4_0}) {
     INFO("type " << static_cast<int>(type));
     RandomModel model{.tied = false, .type = type};
     model.draw();
@@ -143,7 +145,8 @@ TEST_CASE("a llama2.c checkpoint gives the logits of the GGUF file of the same w
     const auto gguf = load(folder.write("model.gguf", model.gguf().file()));
     const auto tokens = random_tokens(20, model.vocabulary);
     auto one = exact_sequence(checkpoint), other = exact_sequence(gguf);
-    CHECK(tiny_llm::forward(checkpoint, one, tokens, true).value() == tiny_llm::forward(gguf, other, tokens, true).value());
+    CHECK(tiny_llm::forward(checkpoint, one, tokens, true).value() ==
+          tiny_llm::forward(gguf, other, tokens, true).value());
   }
 }
 
@@ -229,7 +232,8 @@ TEST_CASE("files that are something else are refused, each with its reason") {
           "tensor blk.0.attn_q.weight has 32 elements where 8 × 8 are needed");
   refused(with_tensor("blk.0.attn_k.weight", [](StoredTensor& t) { t.shape = {4, 8}; }), "blk.0.attn_k.weight");
   refused(with_tensor("blk.0.attn_k.weight", [](StoredTensor& t) { t.shape = {1, 1, 1, 1, 32}; }), "5 dimensions");
-  refused(with_tensor("blk.0.attn_k.weight", [](StoredTensor& t) { t.shape = {8, std::size_t{1} << 60}; }), "larger than memory");
+  refused(with_tensor("blk.0.attn_k.weight", [](StoredTensor& t) { t.shape = {8, std::size_t{1} << 60}; }),
+          "larger than memory");
   refused(with_tensor("blk.0.attn_k.weight", [](StoredTensor& t) { t.shape = {8, 1u << 20}; }), "is truncated");
   RandomModel without = model;
   without.weights.erase("blk.0.ffn_up.weight");
@@ -242,10 +246,13 @@ TEST_CASE("files that are something else are refused, each with its reason") {
   };
   refused(with([](GgufWriter& w) { w.number("llama.block_count", 0); }), "llama.block_count is 0");
   refused(with([](GgufWriter& w) { w.number("llama.attention.head_count_kv", 3); }), "");
-  refused(with([](GgufWriter& w) { w.number("llama.attention.value_length", 8); }), "values of 8 elements beside keys of 4");
+  refused(with([](GgufWriter& w) { w.number("llama.attention.value_length", 8); }),
+          "values of 8 elements beside keys of 4");
   refused(with([](GgufWriter& w) { w.number("llama.rope.dimension_count", 8); }), "RoPE turns 8 of 4 elements");
-  refused(with([](GgufWriter& w) { w.text("llama.rope.scaling.type", "yarn"); }), "scales RoPE by 'yarn'; can do 'linear'");
-  refused(with([](GgufWriter& w) { w.texts("tokenizer.ggml.tokens", {"a", "b"}); }), "2 tokens in the vocabulary, 5 in");
+  refused(with([](GgufWriter& w) { w.text("llama.rope.scaling.type", "yarn"); }),
+          "scales RoPE by 'yarn'; can do 'linear'");
+  refused(with([](GgufWriter& w) { w.texts("tokenizer.ggml.tokens", {"a", "b"}); }),
+          "2 tokens in the vocabulary, 5 in");
 
   std::string header = model.checkpoint();
   header[4] = 0;

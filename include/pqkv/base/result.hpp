@@ -65,7 +65,8 @@ class [[nodiscard]] Result {
     PQKV_EXPECTS(has_value());
     return *std::get_if<0>(&state_);
   }
-  [[nodiscard]] T&& value() && noexcept {
+  /// By value, so that `for (x : make().value())` does not outlive what it loops over.
+  [[nodiscard]] T value() && noexcept {
     PQKV_EXPECTS(has_value());
     return std::move(*std::get_if<0>(&state_));
   }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "pqkv/base/result.hpp"
+#include "pqkv/codec/code_space.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -50,10 +51,15 @@ struct CodebookShape {
 
 class Codebook {
  public:
-  /// `centroids`: [subspace][width][centroid], finite. Errors: invalid_shape, invalid_data.
+  /// `centroids`: [subspace][width][centroid], finite, in the coordinates of `space` where one is given.
+  /// Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
-                                                                    std::vector<float> centroids) {
+                                                                    std::vector<float> centroids,
+                                                                    std::shared_ptr<const CodeSpace> space = nullptr) {
     if (Status status = check(shape); !status) return status.error();
+    if (space != nullptr && space->dim() != shape.dim) {
+      return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " in a space of dim ", space->dim())};
+    }
     if (centroids.size() != shape.dim * shape.centroids) {
       return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " and ", shape.centroids,
                                                 " centroids has ", shape.dim * shape.centroids, " floats, not ",
@@ -64,7 +70,7 @@ class Codebook {
         return Error{Errc::invalid_data, message("centroid element ", i, " of the codebook is not finite")};
       }
     }
-    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids)));
+    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids), std::move(space)));
   }
 
   [[nodiscard]] const CodebookShape& shape() const noexcept { return shape_; }
@@ -76,14 +82,19 @@ class Codebook {
   [[nodiscard]] const float* half_norms(std::size_t subspace) const noexcept {
     return half_norms_.data() + subspace * shape_.centroids;
   }
+  /// The coordinates of the centroids; nullptr: those of the rows.
+  [[nodiscard]] const std::shared_ptr<const CodeSpace>& space() const noexcept { return space_; }
   /// Equal for equal shape and centroids; stored in files to refuse codes of a foreign codebook.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   /// Bytes of the centroids themselves.
   [[nodiscard]] std::size_t bytes() const noexcept { return centroids_.size() * sizeof(float); }
 
  private:
-  Codebook(const CodebookShape& shape, std::vector<float> centroids)
-      : shape_(shape), centroids_(std::move(centroids)), half_norms_(shape.subspaces * shape.centroids) {
+  Codebook(const CodebookShape& shape, std::vector<float> centroids, std::shared_ptr<const CodeSpace> space)
+      : shape_(shape),
+        centroids_(std::move(centroids)),
+        half_norms_(shape.subspaces * shape.centroids),
+        space_(std::move(space)) {
     const std::size_t count = shape_.centroids;
     for (std::size_t s = 0; s < shape_.subspaces; ++s) {
       for (std::size_t c = 0; c < count; ++c) {
@@ -111,6 +122,7 @@ class Codebook {
   CodebookShape shape_;
   std::vector<float> centroids_;
   std::vector<float> half_norms_;
+  std::shared_ptr<const CodeSpace> space_;
   std::uint64_t id_ = 0;
 };
 

@@ -13,9 +13,9 @@ using AnyCache = CompressedKVCache<AnyKeys, AnyValues>;
 
 enum class Side { keys, values };
 
-/// The codebook of a (layer, kv head) for a format that needs one of that shape.
-using CodebookSource =
-    std::function<std::shared_ptr<const Codebook>(std::size_t layer, std::size_t head, Side side, CodebookShape shape)>;
+/// The codebook of a (layer, kv head) for a format that asks for one; nullptr: there is none.
+using CodebookSource = std::function<std::shared_ptr<const Codebook>(std::size_t layer, std::size_t head, Side side,
+                                                                     const CodebookRequest& request)>;
 
 /// A cache of `shape` in which layer l uses specs[l] (or specs[0] for all). Windows are those of the first spec and must
 /// agree. Errors: invalid_parameter, invalid_shape, naming the layer.
@@ -38,17 +38,17 @@ using CodebookSource =
       return Error{Errc::invalid_parameter, message("layer ", layer, ": '", spec.text,
                                                     "' has other windows than '", specs[0].text, "'")};
     }
-    const auto key_shape = key_codebook_shape(spec.keys, shape.dim);
-    if (!key_shape) return at_layer(key_shape.error());
-    const auto value_shape = value_codebook_shape(spec.values, shape.dim);
-    if (!value_shape) return at_layer(value_shape.error());
+    const auto key_request = key_codebook_request(spec.keys, shape.dim);
+    if (!key_request) return at_layer(key_request.error());
+    const auto value_request = value_codebook_request(spec.values, shape.dim);
+    if (!value_request) return at_layer(value_request.error());
     for (std::size_t head = 0; head < shape.kv_heads; ++head) {
-      const auto codebook = [&](Side side, const std::optional<CodebookShape>& wanted) {
+      const auto codebook = [&](Side side, const std::optional<CodebookRequest>& wanted) {
         return wanted && codebooks ? codebooks(layer, head, side, *wanted) : nullptr;
       };
-      auto key = make_keys(spec.keys, shape.dim, codebook(Side::keys, *key_shape));
+      auto key = make_keys(spec.keys, shape.dim, codebook(Side::keys, *key_request));
       if (!key) return at_layer(key.error());
-      auto value = make_values(spec.values, shape.dim, codebook(Side::values, *value_shape));
+      auto value = make_values(spec.values, shape.dim, codebook(Side::values, *value_request));
       if (!value) return at_layer(value.error());
       keys.push_back(std::move(*key));
       values.push_back(std::move(*value));

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "pqkv/codec/codebook_request.hpp"
 #include "pqkv/keys.hpp"
 #include "pqkv/spec/any_keys.hpp"
 #include "pqkv/spec/any_values.hpp"
@@ -23,31 +24,66 @@ struct Format {
   std::string_view summary;
   std::string_view keys;        ///< the parameter keys it takes, separated by spaces; "" is written "type"
   /// The codebook it needs for rows of that dim, or none.
-  Result<std::optional<CodebookShape>> (*codebook)(const FormatSpec& spec, std::size_t dim);
+  Result<std::optional<CodebookRequest>> (*codebook)(const FormatSpec& spec, std::size_t dim);
   /// Expects the codebook of that shape where one is needed.
   Result<Any> (*make)(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook);
 };
 
 namespace detail {
 
-[[nodiscard]] inline Result<std::optional<CodebookShape>> no_codebook(const FormatSpec&, std::size_t) {
-  return std::optional<CodebookShape>{};
+[[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
+  return std::optional<CodebookRequest>{};
 }
 
-/// m subspaces of `centroids`; by default 1 bit per element.
+/// "1" or "0".
+[[nodiscard]] inline Result<bool> parse_switch(std::string_view text, std::string_view what) {
+  if (text == "0" || text == "1") return text == "1";
+  return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
+}
+
+/// run=, centre=, metric= and rotate= of a format.
+[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec) {
+  FitOptions fit;
+  if (const std::string* text = spec.find("run")) {
+    const auto tokens = parse_number(*text, "run");
+    if (!tokens) return tokens.error();
+    const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
+    if (!fits) return Error{Errc::invalid_parameter, message("run=", *text, ": choose 16, or a multiple of 32 up to 4096")};
+    fit.run_tokens = *tokens;
+  }
+  for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}}) {
+    const std::string* text = spec.find(name);
+    if (text == nullptr) continue;
+    const auto on = parse_switch(*text, name);
+    if (!on) return on.error();
+    *out = *on;
+  }
+  if (const std::string* text = spec.find("rotate")) {
+    if (*text != "none" && *text != "deal" && *text != "opq") {
+      return Error{Errc::invalid_parameter, message("rotate=", *text, ": choose none, deal or opq")};
+    }
+    fit.rotation = *text == "deal" ? Rotation::dealt : *text == "opq" ? Rotation::learned : Rotation::none;
+  }
+  return fit;
+}
+
+/// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
 template <std::size_t centroids>
-[[nodiscard]] Result<std::optional<CodebookShape>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
+[[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
   constexpr std::size_t default_width = centroids == 256 ? 8 : 4;
-  CodebookShape shape{dim, dim / default_width, centroids};
+  CodebookRequest request{{dim, dim / default_width, centroids}, {}};
   if (const std::string* text = spec.find("m")) {
     const auto subspaces = parse_number(*text, "m", dim);
     if (!subspaces) return subspaces.error();
-    shape.subspaces = *subspaces;
+    request.shape.subspaces = *subspaces;
   }
-  if (Status status = check(shape); !status) {
+  if (Status status = check(request.shape); !status) {
     return Error{status.error().code, message(spec.name, ": ", status.error().message)};
   }
-  return std::optional(shape);
+  const auto fit = parse_fit(spec);
+  if (!fit) return fit.error();
+  request.fit = *fit;
+  return std::optional(request);
 }
 
 template <class Any, class Concrete>
@@ -61,11 +97,16 @@ template <class Any, class Concrete>
   return Any(Concrete(dim, type));
 }
 
-template <class Any, class Concrete>
+/// The format itself, or behind the codebook's space.
+template <class Any, class Concrete, template <class> class Spaced>
 [[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
+  const auto space = codebook->space();
   auto made = Concrete::make(std::move(codebook));
   if (!made) return made.error();
-  return Any(std::move(*made));
+  if (space == nullptr) return Any(std::move(*made));
+  auto spaced = Spaced<Concrete>::make(std::move(*made), space);
+  if (!spaced) return spaced.error();
+  return Any(std::move(*spaced));
 }
 
 template <std::size_t bits>
@@ -92,10 +133,10 @@ template <std::size_t bits>
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyKeys, ExactKeys>},
-      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, float tables (LOOKAT)", "m",
-       detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys>},
-      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m",
-       detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys>},
+      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, float tables (LOOKAT)", "m run centre metric rotate",
+       detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
+      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
+       detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
   };
   return formats;
 }
@@ -111,10 +152,10 @@ template <std::size_t bits>
        detail::make_integer<4>},
       {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
        detail::make_integer<2>},
-      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, summed in buckets", "m",
-       detail::pq_codebook<256>, detail::make_pq<AnyValues, Pq8Values>},
-      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, summed in buckets", "m",
-       detail::pq_codebook<16>, detail::make_pq<AnyValues, Pq4Values>},
+      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, summed in buckets", "m centre metric rotate",
+       detail::pq_codebook<256>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
+      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, summed in buckets", "m centre metric rotate",
+       detail::pq_codebook<16>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
   };
   return formats;
 }
@@ -143,7 +184,7 @@ template <class Any>
 }
 
 template <class Any>
-[[nodiscard]] Result<std::optional<CodebookShape>> codebook_shape(std::span<const Format<Any>> formats,
+[[nodiscard]] Result<std::optional<CodebookRequest>> codebook_request(std::span<const Format<Any>> formats,
                                                                   const FormatSpec& spec, std::size_t dim,
                                                                   std::string_view side) {
   const auto format = find_format(formats, spec, side);
@@ -156,16 +197,21 @@ template <class Any>
                                       std::shared_ptr<const Codebook> codebook, std::string_view side) {
   const auto format = find_format(formats, spec, side);
   if (!format) return format.error();
-  const auto shape = (*format)->codebook(spec, dim);
-  if (!shape) return shape.error();
-  if (shape->has_value() && (codebook == nullptr || codebook->shape() != **shape)) {
+  const auto request = (*format)->codebook(spec, dim);
+  if (!request) return request.error();
+  if (request->has_value() && (codebook == nullptr || codebook->shape() != (*request)->shape)) {
+    const CodebookShape& shape = (*request)->shape;
     return Error{Errc::invalid_shape,
-                 message("format '", spec.name, "' needs a codebook of dim ", dim, " with ", (*shape)->subspaces,
-                         " subspaces of ", (*shape)->centroids, " centroids, and got ",
+                 message("format '", spec.name, "' needs a codebook of dim ", dim, " with ", shape.subspaces,
+                         " subspaces of ", shape.centroids, " centroids, and got ",
                          codebook == nullptr ? std::string("none")
                                              : message("dim ", codebook->shape().dim, " with ",
                                                        codebook->shape().subspaces, " of ",
                                                        codebook->shape().centroids))};
+  }
+  if (request->has_value() && (codebook->space() != nullptr) != (*request)->fit.any()) {
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", (*request)->fit.any() ? "needs" : "takes no",
+                                                  " fitted space in front of its codebook")};
   }
   return (*format)->make(spec, dim, std::move(codebook));
 }
@@ -173,15 +219,15 @@ template <class Any>
 }  // namespace detail
 
 /// The codebook that a key format needs for rows of that dim; none for formats without one.
-[[nodiscard]] inline Result<std::optional<CodebookShape>> key_codebook_shape(const FormatSpec& spec, std::size_t dim) {
-  return detail::codebook_shape(key_formats(), spec, dim, "key");
+[[nodiscard]] inline Result<std::optional<CodebookRequest>> key_codebook_request(const FormatSpec& spec, std::size_t dim) {
+  return detail::codebook_request(key_formats(), spec, dim, "key");
 }
-[[nodiscard]] inline Result<std::optional<CodebookShape>> value_codebook_shape(const FormatSpec& spec,
+[[nodiscard]] inline Result<std::optional<CodebookRequest>> value_codebook_request(const FormatSpec& spec,
                                                                                std::size_t dim) {
-  return detail::codebook_shape(value_formats(), spec, dim, "value");
+  return detail::codebook_request(value_formats(), spec, dim, "value");
 }
 
-/// A key policy from its spec. `codebook` where key_codebook_shape asks for one, else nullptr.
+/// A key policy from its spec. `codebook` where key_codebook_request asks for one, else nullptr.
 [[nodiscard]] inline Result<AnyKeys> make_keys(const FormatSpec& spec, std::size_t dim,
                                                std::shared_ptr<const Codebook> codebook = nullptr) {
   return detail::make_format(key_formats(), spec, dim, std::move(codebook), "key");

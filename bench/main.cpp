@@ -1,0 +1,28 @@
+// pqkv_bench: Google Benchmark over every subject; --ratios instead prints compressed against exact attention.
+#include <benchmark/benchmark.h>
+
+#include <string_view>
+
+#include "pqkv/pqkv.hpp"
+#include "subjects.hpp"
+
+int main(int argc, char** argv) {
+  using namespace pqkv::bench;
+  if (argc == 2 && std::string_view(argv[1]) == "--ratios") {
+    print_ratios();
+    return 0;
+  }
+  register_limits();
+  register_encode();
+  register_table();
+  register_score();
+  register_accumulate();
+  register_attend();
+#if defined(PQKV_BENCH_TRAIN)
+  register_train();
+#endif
+  benchmark::AddCustomContext("kernels", std::string(pqkv::isa::best().name));
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,132 @@
+// CodeSpace: the coordinates in which a codebook's centroids live, where they are not the rows' own. Layer 2.
+//
+// A row k at position s, in a run with origin o, becomes  x = A·(R(−o)·k − R(s−o)·μ):
+//   R(−o)   turns the whole run back to where it began (RoPE): a short run is close to keys before rotation;
+//   μ       the mean before rotation, which carries much of the keys' energy; R(s−o)·μ is known and never stored;
+//   A       any invertible matrix: the queries' metric, a rotation that balances the subspaces.
+// A query becomes  A⁻ᵀ·R(−o)·q, and a score is that times x, plus (R(−o)·q)·R(s−o)·μ: exact in what was stored.
+// Values have neither R nor positions: x = A·(v − μ), and a weighted sum is A⁻¹·Σ + μ·(sum of the weights).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pqkv/base/result.hpp"
+#include "pqkv/base/rows.hpp"
+#include "pqkv/codec/rope.hpp"
+#include "pqkv/isa/select.hpp"
+#include "pqkv/policy.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// What a CodeSpace is made of; empty parts are not there.
+struct CodeSpaceParts {
+  std::size_t dim = 0;
+  Rope rope;                       ///< none: origins do not matter
+  std::size_t run_tokens = unlimited_tokens;
+  std::vector<float> mean;         ///< [dim], before rotation
+  std::vector<float> forward;      ///< A, [dim][dim] row-major
+  std::vector<float> inverse;      ///< A⁻¹
+  std::vector<float> term_rows;    ///< [run_tokens][rank]: R(j)·μ ≈ Σ_r term_rows[j][r]·term_basis[r]
+  std::vector<float> term_basis;   ///< [rank][dim]
+};
+
+class CodeSpace {
+ public:
+  /// Errors: invalid_shape where sizes do not fit, or a mean that turns with positions lacks its term.
+  [[nodiscard]] static Result<std::shared_ptr<const CodeSpace>> make(CodeSpaceParts parts) {
+    const std::size_t dim = parts.dim;
+    const auto is = [](const std::vector<float>& part, std::size_t size) { return part.empty() || part.size() == size; };
+    if (dim == 0 || dim > max_dim || !is(parts.mean, dim) || !is(parts.forward, dim * dim) ||
+        parts.forward.size() != parts.inverse.size() || 2 * parts.rope.pairs() > dim || parts.term_basis.size() % dim != 0) {
+      return Error{Errc::invalid_shape, message("the parts of a code space of dim ", dim, " (at most ", std::size_t{max_dim},
+                                                ") do not fit together")};
+    }
+    if (parts.rope.pairs() == 0) parts.run_tokens = unlimited_tokens;
+    const std::size_t rank = parts.term_basis.size() / dim;
+    const bool turning_mean = !parts.mean.empty() && parts.rope.pairs() != 0;
+    if (turning_mean && (parts.run_tokens == unlimited_tokens || parts.term_rows.size() != parts.run_tokens * rank)) {
+      return Error{Errc::invalid_shape, message("a mean under RoPE needs runs of limited length and its positional term, ",
+                                                parts.run_tokens, " × ", rank, " numbers, not ", parts.term_rows.size())};
+    }
+    return std::shared_ptr<const CodeSpace>(new CodeSpace(std::move(parts)));
+  }
+
+  /// Rows of a block are transformed on the stack.
+  static constexpr std::size_t max_dim = 1024;
+
+  [[nodiscard]] const CodeSpaceParts& parts() const noexcept { return parts_; }
+  [[nodiscard]] std::size_t dim() const noexcept { return parts_.dim; }
+  [[nodiscard]] bool turns() const noexcept { return parts_.rope.pairs() != 0; }
+  [[nodiscard]] bool has_term() const noexcept { return turns() && !parts_.mean.empty(); }
+  [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
+            parts_.term_basis.size()) * sizeof(float);
+  }
+
+  /// out[t·dim ..] = x of row t, which lies `t` tokens behind the block's place.
+  void rows_in(FloatRows rows, RunPlace place, float* out) const noexcept {
+    PQKV_EXPECTS(rows.dim == dim() && rows.count <= block_tokens);
+    float plain[block_tokens * max_dim];
+    float mean[max_dim];
+    for (std::size_t t = 0; t < rows.count; ++t) {
+      float* row = plain + t * dim();
+      std::memcpy(row, rows.row(t), dim() * sizeof(float));
+      if (turns()) parts_.rope.turn(-static_cast<double>(place.origin), row);
+      if (parts_.mean.empty()) continue;
+      mean_at(place.offset + t, mean);
+      for (std::size_t d = 0; d < dim(); ++d) row[d] -= mean[d];
+    }
+    if (parts_.forward.empty()) {
+      std::memcpy(out, plain, rows.count * dim() * sizeof(float));
+    } else {
+      isa::best().dot_f32(parts_.forward.data(), dim(), dim(), plain, rows.count, out, dim());
+    }
+  }
+
+  /// The row that x stands for.
+  void row_out(const float* x, RunPlace place, std::size_t index, float* row) const noexcept {
+    if (parts_.inverse.empty()) {
+      std::memcpy(row, x, dim() * sizeof(float));
+    } else {
+      isa::best().dot_f32(parts_.inverse.data(), dim(), dim(), x, 1, row, dim());
+    }
+    if (!parts_.mean.empty()) {
+      float mean[max_dim];
+      mean_at(place.offset + index, mean);
+      for (std::size_t d = 0; d < dim(); ++d) row[d] += mean[d];
+    }
+    if (turns()) parts_.rope.turn(static_cast<double>(place.origin), row);
+  }
+
+  /// out = A⁻ᵀ·turned, for a query that was turned back by the origin.
+  void query_in(const float* turned, float* out) const noexcept {
+    if (parts_.inverse.empty()) {
+      std::memcpy(out, turned, dim() * sizeof(float));
+      return;
+    }
+    std::memset(out, 0, dim() * sizeof(float));
+    isa::best().accumulate_f32(parts_.inverse.data(), dim(), dim(), turned, 1, 0, out);
+  }
+
+ private:
+  explicit CodeSpace(CodeSpaceParts parts) noexcept : parts_(std::move(parts)) {}
+
+  /// R(offset)·μ, from the very rows that scores use, so that decoding and scoring agree.
+  void mean_at(std::size_t offset, float* mean) const noexcept {
+    if (!turns()) {
+      std::memcpy(mean, parts_.mean.data(), dim() * sizeof(float));
+      return;
+    }
+    PQKV_EXPECTS(offset < parts_.run_tokens);
+    std::memset(mean, 0, dim() * sizeof(float));
+    isa::best().accumulate_f32(parts_.term_basis.data(), rank(), dim(), parts_.term_rows.data() + offset * rank(), 1, 0, mean);
+  }
+
+  CodeSpaceParts parts_;
+};
+
+}  // namespace pqkv::inline PQKV_ABI

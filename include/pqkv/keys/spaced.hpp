@@ -1,0 +1,118 @@
+// SpacedKeys<K>: any key format, its codes in another space: runs turned back to their origin (RoPE), keys less their
+// mean, a metric or rotation in front (codec/code_space.hpp). Layer 3b.
+// Blocks are those of K. Per run the queries are turned and K's table is built anew; per token nothing is added but, where
+// a mean turns with positions, a product of `rank` numbers.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "pqkv/codec/code_space.hpp"
+#include "pqkv/codec/rows_buffer.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+template <KeyPolicy K>
+class SpacedKeys {
+ public:
+  struct QueryTable {
+    typename K::QueryTable inner;
+    RowsBuffer queries;  // as they came
+    RowsBuffer turned;   // turned back by the run's origin
+    RowsBuffer spaced;   // in the space of the codes
+    RowsBuffer term;     // [query][rank]: the turned query times the term's basis
+    RowsBuffer angles;   // cosines and sines
+    mutable RowsBuffer added;  // the positional term of a tile
+  };
+
+  /// Errors: invalid_shape when dims differ.
+  [[nodiscard]] static Result<SpacedKeys> make(K inner, std::shared_ptr<const CodeSpace> space) {
+    PQKV_EXPECTS(space != nullptr);
+    if (inner.dim() != space->dim()) {
+      return Error{Errc::invalid_shape, message("a format of dim ", inner.dim(), " in a space of dim ", space->dim())};
+    }
+    return SpacedKeys(std::move(inner), std::move(space));
+  }
+
+  [[nodiscard]] const K& inner() const noexcept { return inner_; }
+  [[nodiscard]] const CodeSpace& space() const noexcept { return *space_; }
+  [[nodiscard]] std::size_t dim() const noexcept { return inner_.dim(); }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return inner_.block_bytes(); }
+  [[nodiscard]] std::size_t codebook_bytes() const noexcept { return inner_.codebook_bytes() + space_->bytes(); }
+  [[nodiscard]] std::size_t run_tokens() const noexcept { return std::min(inner_.run_tokens(), space_->parts().run_tokens); }
+  [[nodiscard]] std::string describe() const {
+    std::string text = inner_.describe();
+    if (space_->turns()) text += run_tokens() == unlimited_tokens ? ":run=all" : message(":run=", run_tokens());
+    if (!space_->parts().mean.empty()) text += ":centre=1";
+    if (!space_->parts().forward.empty()) text += ":fitted";
+    return text;
+  }
+
+  void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept {
+    float spaced[block_tokens * CodeSpace::max_dim];
+    space_->rows_in(rows, place, spaced);
+    inner_.encode({spaced, rows.count, dim()}, place, block);
+  }
+  void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept {
+    float spaced[CodeSpace::max_dim];
+    inner_.decode(block, index, place, spaced);
+    space_->row_out(spaced, place, index, row);
+  }
+
+  void prepare(QueryTable& table, FloatRows queries) const {
+    table.queries.shape(queries.count, dim());
+    table.turned.shape(queries.count, dim());
+    table.spaced.shape(queries.count, dim());
+    table.angles.shape(2, space_->parts().rope.pairs());
+    table.term.shape(queries.count, space_->rank());
+    table.added.shape(queries.count, term_tokens);
+    for (std::size_t q = 0; q < queries.count; ++q) {
+      std::memcpy(table.queries.row(q), queries.row(q), dim() * sizeof(float));
+    }
+    turn(table, 0);
+  }
+
+  void turn(QueryTable& table, std::int64_t origin) const noexcept {
+    const Rope& rope = space_->parts().rope;
+    rope.angles(-static_cast<double>(origin), table.angles.row(0), table.angles.row(1));
+    const std::size_t count = table.queries.count();
+    for (std::size_t q = 0; q < count; ++q) {
+      std::memcpy(table.turned.row(q), table.queries.row(q), dim() * sizeof(float));
+      rope.turn(table.angles.row(0), table.angles.row(1), table.turned.row(q));
+      space_->query_in(table.turned.row(q), table.spaced.row(q));
+    }
+    inner_.prepare(table.inner, {table.spaced.data(), count, dim()});
+    inner_.turn(table.inner, origin);
+    if (space_->has_term()) {
+      isa::best().dot_f32(space_->parts().term_basis.data(), space_->rank(), dim(), table.turned.data(), count,
+                          table.term.data(), space_->rank());
+    }
+  }
+
+  void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
+    inner_.score(table.inner, span, scores, stride);
+    if (!space_->has_term()) return;
+    const isa::KernelSet& kernels = isa::best();
+    const std::size_t rank = space_->rank();
+    const std::size_t count = table.queries.count();
+    const float one = 1.0f;
+    for (std::size_t done = 0; done < span.tokens; done += term_tokens) {
+      const std::size_t size = std::min(term_tokens, span.tokens - done);
+      kernels.dot_f32(space_->parts().term_rows.data() + (span.offset + done) * rank, size, rank, table.term.data(), count,
+                      table.added.data(), term_tokens);
+      for (std::size_t q = 0; q < count; ++q) {
+        kernels.accumulate_f32(table.added.row(q), 1, size, &one, 1, 1, scores + q * stride + done);
+      }
+    }
+  }
+
+ private:
+  static constexpr std::size_t term_tokens = 128;
+  SpacedKeys(K inner, std::shared_ptr<const CodeSpace> space) noexcept : inner_(std::move(inner)), space_(std::move(space)) {}
+
+  K inner_;
+  std::shared_ptr<const CodeSpace> space_;
+};
+
+}  // namespace pqkv::inline PQKV_ABI
