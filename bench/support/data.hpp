@@ -47,15 +47,15 @@ inline void must(const Status& status) {
 
 /// A format with random centroids where it needs some: keys("pq4:m=dim/4", 128).
 [[nodiscard]] inline AnyKeys keys(const FormatSpec& spec, std::size_t dim, std::uint64_t seed = 7) {
-  const auto shape = must(key_codebook_shape(spec, dim));
-  return must(make_keys(spec, dim, shape ? random_codebook(*shape, seed) : nullptr));
+  const auto request = must(key_codebook_request(spec, dim));
+  return must(make_keys(spec, dim, request ? random_codebook(request->shape, seed) : nullptr));
 }
 [[nodiscard]] inline AnyKeys keys(std::string_view text, std::size_t dim, std::uint64_t seed = 7) {
   return keys(must(parse_format_spec(text)), dim, seed);
 }
 [[nodiscard]] inline AnyValues values(const FormatSpec& spec, std::size_t dim) {
-  const auto shape = must(value_codebook_shape(spec, dim));
-  return must(make_values(spec, dim, shape ? random_codebook(*shape) : nullptr));
+  const auto request = must(value_codebook_request(spec, dim));
+  return must(make_values(spec, dim, request ? random_codebook(request->shape) : nullptr));
 }
 [[nodiscard]] inline AnyValues values(std::string_view text, std::size_t dim) {
   return values(must(parse_format_spec(text)), dim);

@@ -17,10 +17,11 @@ inline constexpr std::string_view usage =
 
   tiny_llm generate   --model M (--prompt TEXT | --prompt-file F) [--cache SPEC] [-n N] [--temperature T] [--top-p P]
   tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N] [--json F]
-                      [--code-waiting 1]
+                      [--svg F] [--code-waiting 1]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
   tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N]
+  tiny_llm speed      --model M --tokens F --cache SPEC [--cache SPEC …] [--fake-history N[,N…]] [-n TOKENS] [--json F] [--svg F]
 
   --model M        a GGUF file of architecture llama, or a llama2.c checkpoint (then --tokenizer F for text)
   --cache SPEC     such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64; one per layer: SPEC;SPEC;…  (pqkv's README: grammar)
@@ -29,8 +30,20 @@ inline constexpr std::string_view usage =
   --chunks N       of the model's context (or --context N) each; default 40, calibrate 16, dump 1
   --from N         score positions from N on; default 0
   --code-waiting 1 attend through codes to tokens that wait for their block, too (nothing exact but sinks and recent)
+  --fake-history N tokens drawn from the keys and values of --tokens, not run through the model; default
+                   4096,16384,65536,262144; speed builds all caches at once: mind the memory
+  --svg F          a plot of the figures
   --threads N      default: one per core       --seed N   default 1
 )";
+
+/// One spec, or one per layer.
+using LayerSpecs = std::vector<pqkv::CacheSpec>;
+
+[[nodiscard]] inline std::string text_of(const LayerSpecs& specs) {
+  std::string text;
+  for (const pqkv::CacheSpec& spec : specs) text += (text.empty() ? "" : ";") + spec.text;
+  return text;
+}
 
 class Arguments {
  public:
@@ -75,13 +88,13 @@ class Arguments {
     return number;
   }
   /// Every --cache, each one spec or one per layer.
-  [[nodiscard]] pqkv::Result<std::vector<std::vector<pqkv::CacheSpec>>> caches(const std::string& fallback = "") const {
+  [[nodiscard]] pqkv::Result<std::vector<LayerSpecs>> caches(const std::string& fallback = "") const {
     std::vector<std::string> texts;
     const auto [first, last] = values_.equal_range("--cache");
     for (auto at = first; at != last; ++at) texts.push_back(at->second);
     if (texts.empty() && !fallback.empty()) texts.push_back(fallback);
     if (texts.empty()) return bad("--cache is missing; see --help");
-    std::vector<std::vector<pqkv::CacheSpec>> caches;
+    std::vector<LayerSpecs> caches;
     for (const std::string& text : texts) {
       auto& layers = caches.emplace_back();
       for (const std::string_view one : pqkv::detail::split(text, ';')) {

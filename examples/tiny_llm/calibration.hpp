@@ -195,7 +195,7 @@ class Books {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
       const std::string name = entry.path().stem().string();
-      if (entry.path().extension() != ".npy" || name.find('.') != std::string::npos) continue;
+      if (entry.path().extension() != ".npy" || !name.starts_with("layer") || name.find('.') != std::string::npos) continue;
       auto array = pqkv::read_npy(entry.path().string());
       if (!array) return array.error();
       if (array->shape.size() != 3) {

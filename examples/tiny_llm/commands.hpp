@@ -97,11 +97,8 @@ inline constexpr int exit_bad_input = 2;
   if (!results) return results.error();
   fmt::print(out, "{} chunks of {} tokens, scored from position {}\n\n{}", text->chunks.size(), text->chunks.front().size(), *from,
              table_text(*results));
-  if (!arguments.has("--json")) return {};
-  std::ofstream file(arguments.text("--json"), std::ios::binary);
-  file << json_text(*results);
-  if (!file.flush()) return Arguments::bad(arguments.text("--json"), ": cannot be written");
-  return {};
+  if (pqkv::Status status = write_result(arguments, "--json", json_text(*results)); !status) return status;
+  return write_result(arguments, "--svg", plot_of(*results).file());
 }
 
 [[nodiscard]] inline pqkv::Status calibrate(const Arguments& arguments, std::FILE* out) {
@@ -117,14 +114,10 @@ inline constexpr int exit_bad_input = 2;
   if (!rows) return rows.error();
   Books books;
   common::ProgressBar progress(caches->size() * 2 * session->model.layers_count * session->model.kv_heads);
-  for (const LayerSpecs& specs : *caches) {
-    if (pqkv::Status status = books.train(session->model, specs, *rows, text->chunks.front().size(), session->seed,
-                                          session->workers, &progress); !status) {
-      return status;
-    }
-  }
+  const std::size_t context = text->chunks.front().size();
+  if (pqkv::Status status = train_books(books, *session, *caches, *rows, context, &progress); !status) return status;
   if (pqkv::Status status = books.save(*folder); !status) return status;
-  fmt::print(out, "{} codebooks from {} tokens in {}\n", books.size(), text->chunks.size() * text->chunks.front().size(), *folder);
+  fmt::print(out, "{} codebooks from {} tokens in {}\n", books.size(), text->chunks.size() * context, *folder);
   return {};
 }
 
@@ -190,6 +183,41 @@ inline constexpr int exit_bad_input = 2;
   return {};
 }
 
+[[nodiscard]] inline pqkv::Status speed(const Arguments& arguments, std::FILE* out) {
+  const auto caches = arguments.caches();
+  if (!caches) return caches.error();
+  const auto count = arguments.whole("-n", 20);
+  if (!count) return count.error();
+  if (*count == 0) return Arguments::bad("-n 0");
+  std::vector<std::size_t> histories;
+  const std::string list = arguments.text("--fake-history", "4096,16384,65536,262144");
+  for (const std::string_view text : pqkv::detail::split(list, ',')) {
+    const auto history = pqkv::parse_number(text, "--fake-history");
+    if (!history) return history.error();
+    histories.push_back(*history);
+  }
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const auto text = read_chunks(arguments, "--tokens", session->model, 16);
+  if (!text) return text.error();
+  const auto rows = collect_rows(session->model, text->chunks, session->workers);
+  if (!rows) return rows.error();
+  auto books = find_books(arguments, *session, *caches);
+  if (!books) return books.error();
+  if (!arguments.has("--codebooks")) {
+    const pqkv::Status status = train_books(*books, *session, *caches, *rows, text->chunks.front().size());
+    if (!status) return status;
+  }
+  if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
+  common::ProgressBar progress(histories.size() * caches->size());
+  const auto results = measure_speed(session->model, *rows, *caches, books->source(), histories, *count, session->seed,
+                                     session->workers, &progress);
+  if (!results) return results.error();
+  fmt::print(out, "{}", table_text(*results));
+  if (pqkv::Status status = write_result(arguments, "--json", json_text(*results)); !status) return status;
+  return write_result(arguments, "--svg", plot_of(*results).file());
+}
+
 /// The whole program.
 [[nodiscard]] inline int run(const std::vector<std::string>& words, std::FILE* out, std::FILE* err) {
   struct Command {
@@ -200,11 +228,12 @@ inline constexpr int exit_bad_input = 2;
   static constexpr Command commands[] = {
       {"generate", "--model --tokenizer --prompt --prompt-file --cache --codebooks --calibration -n --temperature --top-p --seed "
                    "--threads", generate},
-      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --code-waiting --seed "
-                     "--threads", perplexity},
+      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --svg --code-waiting "
+                     "--seed --threads", perplexity},
       {"calibrate", "--model --tokens --cache -o --context --chunks --seed --threads", calibrate},
       {"dump", "--model --tokens -o --context --chunks --seed --threads", dump},
       {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --seed --threads", retrieve},
+      {"speed", "--model --tokens --cache --codebooks --fake-history -n --context --chunks --json --svg --seed --threads", speed},
   };
   if (words.empty() || words[0] == "--help" || words[0] == "-h") {
     std::fputs(std::string(usage).c_str(), words.empty() ? err : out);

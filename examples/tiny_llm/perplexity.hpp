@@ -11,12 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "common/plot.hpp"
+#include "tiny_llm/arguments.hpp"
 #include "tiny_llm/calibration.hpp"
 
 namespace tiny_llm {
-
-/// One spec, or one per layer.
-using LayerSpecs = std::vector<pqkv::CacheSpec>;
 
 struct PerplexityResult {
   std::string policy;
@@ -128,7 +127,7 @@ struct ChunkScores {
   for (const auto& chunk : exact_scores) exact_nll.insert(exact_nll.end(), chunk.nll.begin(), chunk.nll.end());
   for (std::size_t s = 0; s < specs.size(); ++s) {
     PerplexityResult& r = results[s];
-    for (const pqkv::CacheSpec& spec : specs[s]) r.policy += (r.policy.empty() ? "" : ";") + spec.text;
+    r.policy = text_of(specs[s]);
     std::vector<double> nll, divergence;
     double equal = 0, seconds = 0, tokens = 0;
     for (const detail::ChunkScores& chunk : scores[s]) {
@@ -167,6 +166,18 @@ struct ChunkScores {
                         static_cast<double>(r.cache_bytes) / 1024);
   }
   return text;
+}
+
+[[nodiscard]] inline common::Plot plot_of(const std::vector<PerplexityResult>& results) {
+  std::vector<common::PlotPoint> points;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const PerplexityResult& r = results[i];
+    points.push_back({r.bits_all_told, r.kld_mean, i + 1, fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, r.bits_all_told, r.kld_mean),
+                      common::family_of(r.policy)});
+  }
+  constexpr double rounding = 1e-6;
+  return {"Divergence of the next-token distribution", common::Axis("bits per element, K and V", false),
+          common::Axis("KL divergence in nats (log)", true, rounding), std::move(points)};
 }
 
 [[nodiscard]] inline std::string json_text(const std::vector<PerplexityResult>& results) {

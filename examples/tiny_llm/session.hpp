@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "common/plot.hpp"
 #include "tiny_llm/arguments.hpp"
 #include "tiny_llm/calibration.hpp"
 #include "tiny_llm/llama2c.hpp"
@@ -75,6 +74,19 @@ struct ChunkedText {
   return text;
 }
 
+/// Trains what the caches need and `books` lacks. `rows` come from chunks of `context` tokens.
+[[nodiscard]] inline pqkv::Status train_books(Books& books, const Session& session, const std::vector<LayerSpecs>& caches,
+                                              const CollectedRows& rows, std::size_t context,
+                                              common::ProgressBar* progress = nullptr) {
+  for (const LayerSpecs& specs : caches) {
+    if (pqkv::Status status = books.train(session.model, specs, rows, context, session.seed, session.workers, progress);
+        !status) {
+      return status;
+    }
+  }
+  return {};
+}
+
 /// Codebooks for the caches: from a folder, trained on a text, or none when none are needed.
 [[nodiscard]] inline pqkv::Result<Books> find_books(const Arguments& arguments, const Session& session,
                                                     const std::vector<LayerSpecs>& caches) {
@@ -89,12 +101,7 @@ struct ChunkedText {
   if (!tokens) return tokens.error();
   const auto rows = collect_rows(session.model, chunks_of(*tokens, session.model.context, 16), session.workers);
   if (!rows) return rows.error();
-  for (const LayerSpecs& specs : caches) {
-    if (pqkv::Status status = books.train(session.model, specs, *rows, session.model.context, session.seed, session.workers,
-                                          nullptr); !status) {
-      return status.error();
-    }
-  }
+  if (pqkv::Status status = train_books(books, session, caches, *rows, session.model.context); !status) return status.error();
   return books;
 }
 

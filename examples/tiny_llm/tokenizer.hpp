@@ -274,7 +274,7 @@ class Tokenizer {
         // Only these can come out of merging: a text that spells "</s>" must not end the conversation.
         if (type == 1 || type == 4) made_by_text_.emplace(text, bpe::Merge{score, token});
         for (std::size_t at = 0; (at = text.find(bpe::lower_block, at)) != std::string::npos; ++at) {
-          text.replace(at, bpe::lower_block.size(), " ");
+          text.replace(at, bpe::lower_block.size(), 1, ' ');
         }
       }
       texts_.push_back(std::move(text));

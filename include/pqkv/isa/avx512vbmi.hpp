@@ -182,6 +182,7 @@ inline void integer_groups(const f16* scales, const f16* offsets, const std::uin
     PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) mine[q] = quantised[q][g];
     for (std::size_t c = 0; c < chunks; c += 2) {
       const std::size_t chunk = g * chunks + c;
+      avx2::prefetch(codes + chunk * 32 * bits, 64 * bits);
       if (c + 2 <= chunks) {
         integer_chunks<bits, queries, false>(codes + chunk * 32 * bits, mine, outs + chunk * 8, dim);
       } else {
@@ -221,7 +222,7 @@ inline void integer_accumulate(const std::byte* blocks, std::size_t block_count,
   const std::size_t block_bytes = dim / group * 128 + dim * 4 * bits;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    avx2::prefetch(block, block_bytes);
+    avx2::prefetch(block, dim / group * 128);
     const float* line = weights + b * 32;
     std::size_t q = 0;
     for (; q + 4 <= query_count; q += 4) {
