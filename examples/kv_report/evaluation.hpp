@@ -32,11 +32,12 @@ struct PolicyResult {
 
 /// Bits per element over all texts.
 [[nodiscard]] inline double mean_bits(const std::vector<Text>& texts, const pqkv::CacheOptions& options,
-                                      std::size_t block_bytes) {
+                                      std::size_t block_bytes, std::size_t run_tokens) {
   double bits = 0, tokens = 0;
   for (const Text& text : texts) {
     const Shape& shape = text.keys.shape;
-    bits += static_cast<double>(shape.tokens) * pqkv::bits_per_element(shape.tokens, shape.dim, options, block_bytes);
+    bits += static_cast<double>(shape.tokens) *
+            pqkv::bits_per_element(shape.tokens, shape.dim, options, block_bytes, run_tokens);
     tokens += static_cast<double>(shape.tokens);
   }
   return bits / tokens;
@@ -147,8 +148,8 @@ struct Training {
     {
       const std::lock_guard lock(mutex);
       result.codebook_bytes += keys->codebook_bytes() + values->codebook_bytes();
-      result.key_bits = mean_bits(texts, spec.options, keys->block_bytes());
-      result.value_bits = mean_bits(texts, spec.options, values->block_bytes());
+      result.key_bits = mean_bits(texts, spec.options, keys->block_bytes(), keys->run_tokens());
+      result.value_bits = mean_bits(texts, spec.options, values->block_bytes(), keys->run_tokens());
     }
     progress.advance(spec.text);
   });

@@ -16,12 +16,13 @@ inline constexpr std::string_view usage =
     R"(tiny_llm: a small CPU decoder whose KV cache and attention are pqkv.
 
   tiny_llm generate   --model M (--prompt TEXT | --prompt-file F) [--cache SPEC] [-n N] [--temperature T] [--top-p P]
-  tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N] [--json F]
-                      [--svg F] [--code-waiting 1]
+  tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N]
+                      [--code-waiting 1] [--json F] [--markdown F] [--svg F]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
   tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N]
-  tiny_llm speed      --model M --tokens F --cache SPEC [--cache SPEC …] [--fake-history N[,N…]] [-n TOKENS] [--json F] [--svg F]
+  tiny_llm speed      --model M --tokens F --cache SPEC [--cache SPEC …] [--fake-history N[,N…]] [-n TOKENS]
+                      [--json F] [--markdown F] [--svg F]
 
   --model M        a GGUF file of architecture llama, or a llama2.c checkpoint (then --tokenizer F for text)
   --cache SPEC     such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64; one per layer: SPEC;SPEC;…  (pqkv's README: grammar)
@@ -32,7 +33,7 @@ inline constexpr std::string_view usage =
   --code-waiting 1 attend through codes to tokens that wait for their block, too (nothing exact but sinks and recent)
   --fake-history N tokens drawn from the keys and values of --tokens, not run through the model; default
                    4096,16384,65536,262144; speed builds all caches at once: mind the memory
-  --svg F          a plot of the figures
+  --json F         the figures; --markdown F: as a table; --svg F: as a plot
   --threads N      default: one per core       --seed N   default 1
 )";
 

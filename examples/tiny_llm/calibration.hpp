@@ -4,7 +4,11 @@
 #include <pqkv/io/npy.hpp>
 #include <pqkv/train.hpp>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -177,19 +181,13 @@ class Books {
       const std::size_t sizes[] = {shape.subspaces, shape.width(), shape.centroids};
       const std::string base = folder + "/" + name;
       pqkv::Status status = pqkv::write_npy(base + ".npy", sizes, {book->centroids(0), shape.dim * shape.centroids});
-      if (book->space() != nullptr) {
-        pqkv::CodeSpaceParts parts = book->space()->parts();
-        for (const auto& [part, data] : arrays_of(parts)) {
-          const std::size_t size[] = {data->size()};
-          if (status && !data->empty()) status = pqkv::write_npy(base + part, size, *data);
-        }
-      }
+      if (status && book->space() != nullptr) status = save_space(base, book->space()->parts());
       if (!status) return status;
     }
     return {};
   }
 
-  /// Reads every file that save wrote, for this model. Errors: bad_file, invalid_data, invalid_shape.
+  /// Reads every file that save wrote, for this model. Errors: bad_file, invalid_data, invalid_shape, with the file.
   [[nodiscard]] static pqkv::Result<Books> load(const std::string& folder, const Model& model) {
     Books books;
     std::error_code error;
@@ -214,6 +212,7 @@ class Books {
   }
 
  private:
+  /// "layer2-head0-keys-m16-256-run64-centre-metric-opq": what load_space must find beside the codebook is in its name.
   [[nodiscard]] static std::string name_of(std::size_t layer, std::size_t head, pqkv::Side side,
                                            const pqkv::CodebookRequest& request) {
     const pqkv::FitOptions& fit = request.fit;
@@ -226,30 +225,77 @@ class Books {
                                                                    : "");
   }
 
-  [[nodiscard]] static std::vector<std::pair<const char*, std::vector<float>*>> arrays_of(pqkv::CodeSpaceParts& parts) {
-    return {{".mean.npy", &parts.mean}, {".forward.npy", &parts.forward}, {".inverse.npy", &parts.inverse},
-            {".term_rows.npy", &parts.term_rows}, {".term_basis.npy", &parts.term_basis}};
+  [[nodiscard]] static pqkv::Status save_space(const std::string& base, const pqkv::CodeSpaceParts& parts) {
+    const std::size_t dim = parts.dim;
+    const std::size_t rank = parts.term_basis.size() / dim;
+    const std::size_t square[] = {dim, dim}, rows[] = {parts.run_tokens, rank}, basis[] = {rank, dim};
+    pqkv::Status status;
+    const auto save = [&](const char* part, std::span<const std::size_t> shape, const std::vector<float>& data) {
+      if (status && !data.empty()) status = pqkv::write_npy(base + part, shape, data);
+    };
+    save(".mean.npy", std::span(square).first(1), parts.mean);
+    save(".forward.npy", square, parts.forward);
+    save(".inverse.npy", square, parts.inverse);
+    save(".term_rows.npy", rows, parts.term_rows);
+    save(".term_basis.npy", basis, parts.term_basis);
+    return status;
   }
 
-  /// The space beside a codebook's file; nullptr where its name asks for none.
+  static constexpr std::size_t any_size = 0;
+
+  /// A part of a space: finite, and of that shape.
+  [[nodiscard]] static pqkv::Result<pqkv::NpyArray> load_part(const std::string& path, std::initializer_list<std::size_t> shape) {
+    auto array = pqkv::read_npy(path);
+    if (!array) return array.error();
+    const auto fits = [](std::size_t wanted, std::size_t held) { return wanted == any_size ? held != 0 : wanted == held; };
+    if (!std::equal(shape.begin(), shape.end(), array->shape.begin(), array->shape.end(), fits)) {
+      const auto text_of = [](const auto& sizes) {
+        std::string text;
+        for (const std::size_t size : sizes) {
+          text += (text.empty() ? "" : " × ") + (size == any_size ? "n" : std::to_string(size));
+        }
+        return text;
+      };
+      return pqkv::Error{pqkv::Errc::invalid_shape, pqkv::message(path, ": holds ", text_of(array->shape), " numbers where ",
+                                                                  text_of(shape), " are needed")};
+    }
+    for (std::size_t i = 0; i < array->data.size(); ++i) {
+      if (!std::isfinite(array->data[i])) {
+        return pqkv::Error{pqkv::Errc::invalid_data, pqkv::message(path, ": element ", i, " is not finite")};
+      }
+    }
+    return array;
+  }
+
+  /// The space that a codebook's name asks for, every part of it; nullptr where it asks for none.
   [[nodiscard]] static pqkv::Result<std::shared_ptr<const pqkv::CodeSpace>> load_space(const std::string& base, std::size_t dim,
                                                                                        const Model& model) {
+    const std::string name = base.substr(base.rfind('/') + 1);
+    const auto asks_for = [&name](const char* option) { return name.find(option) != std::string::npos; };
+    const bool centred = asks_for("-centre");
+    const bool mapped = asks_for("-metric") || asks_for("-deal") || asks_for("-opq");
     pqkv::CodeSpaceParts parts;
     parts.dim = dim;
-    const std::size_t run = base.rfind("-run");
-    if (run != std::string::npos) {
+    const std::size_t run = name.find("-run");
+    const bool turned = run != std::string::npos;
+    if (turned) {
       parts.rope = rope_of(model);
-      parts.run_tokens = static_cast<std::size_t>(std::strtoul(base.c_str() + run + 4, nullptr, 10));
+      parts.run_tokens = static_cast<std::size_t>(std::strtoul(name.c_str() + run + 4, nullptr, 10));
     }
-    bool any = run != std::string::npos;
-    for (const auto& [part, data] : arrays_of(parts)) {
-      if (!std::filesystem::exists(base + part)) continue;
-      auto array = pqkv::read_npy(base + part);
-      if (!array) return array.error();
-      *data = std::move(array->data);
-      any = true;
-    }
-    if (!any) return std::shared_ptr<const pqkv::CodeSpace>();
+    if (!turned && !centred && !mapped) return std::shared_ptr<const pqkv::CodeSpace>();
+    pqkv::Status status;
+    const auto load = [&](const char* part, std::initializer_list<std::size_t> shape, std::vector<float>& data) {
+      if (!status) return;
+      auto array = load_part(base + part, shape);
+      if (!array) return void(status = array.error());
+      data = std::move(array->data);
+    };
+    if (centred) load(".mean.npy", {dim}, parts.mean);
+    if (mapped) load(".forward.npy", {dim, dim}, parts.forward);
+    if (mapped) load(".inverse.npy", {dim, dim}, parts.inverse);
+    if (centred && turned) load(".term_basis.npy", {any_size, dim}, parts.term_basis);
+    if (centred && turned) load(".term_rows.npy", {parts.run_tokens, parts.term_basis.size() / dim}, parts.term_rows);
+    if (!status) return status.error();
     auto space = pqkv::CodeSpace::make(std::move(parts));
     if (!space) return pqkv::Error{space.error().code, pqkv::message(base, ": ", space.error().message)};
     return space;

@@ -70,9 +70,9 @@ inline constexpr int exit_bad_input = 2;
     if (!logits) return logits.error();
   }
   const double decode = seconds_since(start);
-  fmt::print(out, "\n\nprefill {} tokens, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; cache {} bytes ({})\n", tokens.size(),
-             static_cast<double>(tokens.size()) / prefill, made, static_cast<double>(made) / std::max(decode, 1e-9),
-             sequence->cache.bytes(), sequence->cache.describe());
+  fmt::print(out, "\n\nprefill {} tokens, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; cache {} bytes ({})\n",
+             tokens.size(), static_cast<double>(tokens.size()) / prefill, made,
+             static_cast<double>(made) / std::max(decode, 1e-9), sequence->cache.bytes(), sequence->cache.describe());
   return {};
 }
 
@@ -81,6 +81,8 @@ inline constexpr int exit_bad_input = 2;
   if (!caches) return caches.error();
   const auto from = arguments.whole("--from", 0);
   if (!from) return from.error();
+  const auto options = attend_options(arguments);
+  if (!options) return options.error();
   const auto session = open_session(arguments);
   if (!session) return session.error();
   const auto text = read_chunks(arguments, "--tokens", session->model, 40);
@@ -92,12 +94,13 @@ inline constexpr int exit_bad_input = 2;
   if (!books) return books.error();
   if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
   common::ProgressBar progress(text->chunks.size() * caches->size());
-  const auto results = measure_perplexity(session->model, text->chunks, *caches, books->source(), *from,
-                                          attend_options(arguments), session->workers, &progress);
+  const auto results = measure_perplexity(session->model, text->chunks, *caches, books->source(), *from, *options,
+                                          session->workers, &progress);
   if (!results) return results.error();
-  fmt::print(out, "{} chunks of {} tokens, scored from position {}\n\n{}", text->chunks.size(), text->chunks.front().size(), *from,
-             table_text(*results));
+  fmt::print(out, "{} chunks of {} tokens, scored from position {}\n\n{}", text->chunks.size(),
+             text->chunks.front().size(), *from, table_text(*results));
   if (pqkv::Status status = write_result(arguments, "--json", json_text(*results)); !status) return status;
+  if (pqkv::Status status = write_result(arguments, "--markdown", markdown_text(*results)); !status) return status;
   return write_result(arguments, "--svg", plot_of(*results).file());
 }
 
@@ -155,7 +158,8 @@ inline constexpr int exit_bad_input = 2;
     if (pqkv::Status status = write("keys", 1, &HeadRows::keys); !status) return status;
     if (pqkv::Status status = write("values", 1, &HeadRows::values); !status) return status;
   }
-  fmt::print(out, "{} × queries, keys and values of {} tokens in {}\n", text->chunks.size(), text->chunks.front().size(), *folder);
+  fmt::print(out, "{} × queries, keys and values of {} tokens in {}\n", text->chunks.size(), text->chunks.front().size(),
+             *folder);
   return {};
 }
 
@@ -165,6 +169,8 @@ inline constexpr int exit_bad_input = 2;
   const auto trials = arguments.whole("--trials", 8);
   if (!trials) return trials.error();
   if (*trials == 0) return Arguments::bad("--trials 0");
+  const auto options = attend_options(arguments);
+  if (!options) return options.error();
   const auto session = open_session(arguments);
   if (!session) return session.error();
   const auto path = arguments.required("--tokens");
@@ -175,10 +181,10 @@ inline constexpr int exit_bad_input = 2;
   if (!books) return books.error();
   if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
   for (const LayerSpecs& specs : *caches) {
-    const auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed,
-                                         attend_options(arguments), session->workers);
+    const auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed, *options,
+                                         session->workers);
     if (!cases) return cases.error();
-    fmt::print(out, "{}", table_text(specs.front().text, *cases));
+    fmt::print(out, "{}", table_text(text_of(specs), *cases));
   }
   return {};
 }
@@ -194,6 +200,9 @@ inline constexpr int exit_bad_input = 2;
   for (const std::string_view text : pqkv::detail::split(list, ',')) {
     const auto history = pqkv::parse_number(text, "--fake-history");
     if (!history) return history.error();
+    if (*history < 1 || *history > most_fake_tokens) {
+      return Arguments::bad("--fake-history ", *history, ": choose 1 to ", most_fake_tokens, " tokens");
+    }
     histories.push_back(*history);
   }
   const auto session = open_session(arguments);
@@ -215,6 +224,7 @@ inline constexpr int exit_bad_input = 2;
   if (!results) return results.error();
   fmt::print(out, "{}", table_text(*results));
   if (pqkv::Status status = write_result(arguments, "--json", json_text(*results)); !status) return status;
+  if (pqkv::Status status = write_result(arguments, "--markdown", markdown_text(*results)); !status) return status;
   return write_result(arguments, "--svg", plot_of(*results).file());
 }
 
@@ -228,12 +238,13 @@ inline constexpr int exit_bad_input = 2;
   static constexpr Command commands[] = {
       {"generate", "--model --tokenizer --prompt --prompt-file --cache --codebooks --calibration -n --temperature --top-p --seed "
                    "--threads", generate},
-      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --svg --code-waiting "
-                     "--seed --threads", perplexity},
+      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --markdown --svg "
+                     "--code-waiting --seed --threads", perplexity},
       {"calibrate", "--model --tokens --cache -o --context --chunks --seed --threads", calibrate},
       {"dump", "--model --tokens -o --context --chunks --seed --threads", dump},
       {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --seed --threads", retrieve},
-      {"speed", "--model --tokens --cache --codebooks --fake-history -n --context --chunks --json --svg --seed --threads", speed},
+      {"speed", "--model --tokens --cache --codebooks --fake-history -n --context --chunks --json --markdown --svg --seed "
+                "--threads", speed},
   };
   if (words.empty() || words[0] == "--help" || words[0] == "-h") {
     std::fputs(std::string(usage).c_str(), words.empty() ? err : out);

@@ -44,7 +44,9 @@ class FloatStream {
   std::memcpy(header, file->bytes().data(), sizeof header);
   for (int i = 0; i < 7; ++i) {
     const std::int64_t number = i == 5 && header[i] < 0 ? -std::int64_t{header[i]} : header[i];
-    if (number <= 0 || number > (1 << 24)) return bad(path, "is neither GGUF nor llama2.c: number ", i, " of its header is ", header[i]);
+    if (number <= 0 || number > (1 << 24)) {
+      return bad(path, "is neither GGUF nor llama2.c: number ", i, " of its header is ", header[i]);
+    }
   }
   Model model;
   model.width = static_cast<std::size_t>(header[0]);

@@ -108,8 +108,12 @@ struct ChunkScores {
         for (std::size_t l = 0; l < model.layers_count; ++l) {
           const auto& head = cache.head(l, 0);
           const auto share = 1.0 / static_cast<double>(model.layers_count);
-          results[s].key_bits += share * pqkv::bits_per_element(chunks[c].size(), model.dim, head.options(), head.keys().block_bytes());
-          results[s].value_bits += share * pqkv::bits_per_element(chunks[c].size(), model.dim, head.options(), head.values().block_bytes());
+          const auto bits = [&](std::size_t block_bytes) {
+            return share * pqkv::bits_per_element(chunks[c].size(), model.dim, head.options(), block_bytes,
+                                                  head.keys().run_tokens());
+          };
+          results[s].key_bits += bits(head.keys().block_bytes());
+          results[s].value_bits += bits(head.values().block_bytes());
         }
       }
       if (progress != nullptr) progress->advance(specs[s].front().text);
@@ -157,13 +161,28 @@ struct ChunkScores {
 [[nodiscard]] inline std::string table_text(const std::vector<PerplexityResult>& results) {
   std::size_t width = 5;
   for (const PerplexityResult& r : results) width = std::max(width, r.policy.size());
-  std::string text = fmt::format("{:<{}}  {:>6} {:>6} {:>6}  {:>16} {:>8}  {:>8} {:>8} {:>6}  {:>8} {:>9}\n", "cache", width, "K bits",
-                                 "V bits", "both", "perplexity", "change", "KLD", "KLD 99%", "top-1", "tokens/s", "cache KiB");
+  std::string text = fmt::format("{:<{}}  {:>6} {:>6} {:>6}  {:>16} {:>8}  {:>8} {:>8} {:>6}  {:>8} {:>9}\n", "cache", width,
+                                 "K bits", "V bits", "both", "perplexity", "change", "KLD", "KLD 99%", "top-1", "tokens/s",
+                                 "cache KiB");
   for (const PerplexityResult& r : results) {
-    text += fmt::format("{:<{}}  {:>6.2f} {:>6.2f} {:>6.2f}  {:>8.3f} ± {:>5.3f} {:>+8.3f}  {:>8.5f} {:>8.5f} {:>6.3f}  {:>8.0f} {:>9.0f}\n",
+    text += fmt::format("{:<{}}  {:>6.2f} {:>6.2f} {:>6.2f}  {:>8.3f} ± {:>5.3f} {:>+8.3f}  {:>8.5f} {:>8.5f} {:>6.3f}  "
+                        "{:>8.0f} {:>9.0f}\n",
                         r.policy, width, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
                         r.perplexity_change, r.kld_mean, r.kld_p99, r.top1_equal, r.decode_tokens_per_s,
                         static_cast<double>(r.cache_bytes) / 1024);
+  }
+  return text;
+}
+
+/// The table for a README, rows numbered as in the plot; without speeds, which belong to a machine.
+[[nodiscard]] inline std::string markdown_text(const std::vector<PerplexityResult>& results) {
+  std::string text = "| # | cache | K bits | V bits | both | perplexity | change | KLD | KLD 99 % | top-1 |\n"
+                     "|---|---|---|---|---|---|---|---|---|---|\n";
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const PerplexityResult& r = results[i];
+    text += fmt::format("| {} | `{}` | {:.2f} | {:.2f} | {:.2f} | {:.2f} ± {:.2f} | {:+.3f} | {:.5f} | {:.4f} | {:.3f} |\n",
+                        i + 1, r.policy, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
+                        r.perplexity_change, r.kld_mean, r.kld_p99, r.top1_equal);
   }
   return text;
 }
@@ -172,8 +191,8 @@ struct ChunkScores {
   std::vector<common::PlotPoint> points;
   for (std::size_t i = 0; i < results.size(); ++i) {
     const PerplexityResult& r = results[i];
-    points.push_back({r.bits_all_told, r.kld_mean, i + 1, fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, r.bits_all_told, r.kld_mean),
-                      common::family_of(r.policy)});
+    points.push_back({r.bits_all_told, r.kld_mean, i + 1,
+                      fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, r.bits_all_told, r.kld_mean), common::family_of(r.policy)});
   }
   constexpr double rounding = 1e-6;
   return {"Divergence of the next-token distribution", common::Axis("bits per element, K and V", false),

@@ -50,17 +50,30 @@ inline constexpr std::size_t passage_tokens = 24;
 
 }  // namespace detail
 
+/// 1k, 2k, 4k … tokens and the model's limit; a quarter, half and all of the limit where that is 4k or less.
+[[nodiscard]] inline std::vector<std::size_t> retrieval_lengths(std::size_t context) {
+  std::vector<std::size_t> lengths;
+  for (std::size_t length = std::min<std::size_t>(1024, context / 4); length != 0 && length < context; length *= 2) {
+    lengths.push_back(length);
+  }
+  lengths.push_back(context);
+  return lengths;
+}
+
 /// `trials` texts for each length and depth; the same texts and passages for every spec.
 [[nodiscard]] inline pqkv::Result<std::vector<Retrieval>> measure_retrieval(
     const Model& model, std::span<const std::uint32_t> text, const LayerSpecs& specs, const pqkv::CodebookSource& codebooks,
     std::size_t trials, std::uint64_t seed, const pqkv::AttendOptions& options, const common::Workers& workers) {
   constexpr std::size_t passage_size = detail::passage_tokens;
   std::vector<Retrieval> cases;
-  for (const std::size_t total : {model.context / 4, model.context / 2, model.context}) {
+  for (const std::size_t total : retrieval_lengths(model.context)) {
     if (total < 4 * passage_size || total > text.size()) continue;
     for (const double depth : {0.1, 0.5, 0.9}) cases.push_back({total - passage_size, depth, 0, 0, 0});
   }
-  if (cases.empty()) return pqkv::Error{pqkv::Errc::invalid_data, "the text or the model's context is too short to plant anything"};
+  if (cases.empty()) {
+    return pqkv::Error{pqkv::Errc::invalid_data, pqkv::message("a text of ", text.size(), " tokens or a context of ", model.context,
+                                                               " is too short to plant anything")};
+  }
   std::vector<pqkv::Status> failures(cases.size());
   workers.run(cases.size(), [&](std::size_t c, std::size_t) {
     Retrieval& result = cases[c];
@@ -99,7 +112,8 @@ inline constexpr std::size_t passage_tokens = 24;
 [[nodiscard]] inline std::string table_text(const std::string& policy, const std::vector<Retrieval>& cases) {
   std::string text = policy + "\n";
   for (const Retrieval& r : cases) {
-    text += fmt::format("  {:>5} tokens, depth {:>3.0f} %: right token's probability {:.4f}, median rank {:.0f}; {:+.4f} nats by the plant\n",
+    text += fmt::format("  {:>5} tokens, depth {:>3.0f} %: right token's probability {:.4f}, median rank {:.0f}; "
+                        "{:+.4f} nats by the plant\n",
                         r.length, 100 * r.depth, r.probability, r.median_rank, r.gain);
   }
   return text;

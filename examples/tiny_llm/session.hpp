@@ -53,8 +53,8 @@ struct ChunkedText {
   std::vector<std::span<const std::uint32_t>> chunks;
 };
 
-[[nodiscard]] inline pqkv::Result<ChunkedText> read_chunks(const Arguments& arguments, const std::string& flag, const Model& model,
-                                                           std::size_t default_chunks) {
+[[nodiscard]] inline pqkv::Result<ChunkedText> read_chunks(const Arguments& arguments, const std::string& flag,
+                                                           const Model& model, std::size_t default_chunks) {
   const auto path = arguments.required(flag);
   if (!path) return path.error();
   const auto context = arguments.whole("--context", model.context);
@@ -69,7 +69,8 @@ struct ChunkedText {
   ChunkedText text{std::move(*tokens), {}};
   text.chunks = chunks_of(text.tokens, *context, *count);
   if (text.chunks.empty()) {
-    return pqkv::Error{pqkv::Errc::bad_file, pqkv::message(*path, ": ", text.tokens.size(), " tokens make no chunk of ", *context)};
+    return pqkv::Error{pqkv::Errc::bad_file,
+                       pqkv::message(*path, ": ", text.tokens.size(), " tokens make no chunk of ", *context)};
   }
   return text;
 }
@@ -105,9 +106,11 @@ struct ChunkedText {
   return books;
 }
 
-[[nodiscard]] inline pqkv::AttendOptions attend_options(const Arguments& arguments) {
+[[nodiscard]] inline pqkv::Result<pqkv::AttendOptions> attend_options(const Arguments& arguments) {
+  const std::string waiting = arguments.text("--code-waiting", "0");
+  if (waiting != "0" && waiting != "1") return Arguments::bad("--code-waiting ", waiting, ": choose 0 or 1");
   pqkv::AttendOptions options;
-  options.code_waiting = arguments.text("--code-waiting", "0") == "1";
+  options.code_waiting = waiting == "1";
   return options;
 }
 

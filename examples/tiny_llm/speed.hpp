@@ -16,6 +16,8 @@
 
 namespace tiny_llm {
 
+inline constexpr std::size_t most_fake_tokens = 1 << 24;
+
 struct SpeedResult {
   std::string policy;
   std::size_t number = 0;  ///< of the policy, from 1
@@ -66,6 +68,7 @@ namespace detail {
     common::ProgressBar* progress) {
   constexpr std::size_t turn = 4;
   std::sort(histories.begin(), histories.end());
+  histories.erase(std::unique(histories.begin(), histories.end()), histories.end());
   std::vector<Sequence> sequences;
   for (const LayerSpecs& spec : specs) {
     auto sequence = make_sequence(model, spec, codebooks);
@@ -111,6 +114,28 @@ namespace detail {
   for (const SpeedResult& r : results) {
     text += fmt::format("{:>8}  {:<{}}  {:>9.1f} {:>10.1f}\n", r.history, r.policy, width, r.decode_tokens_per_s,
                         static_cast<double>(r.cache_bytes) / 1024 / 1024);
+  }
+  return text;
+}
+
+/// The table for a README: a row per policy, a column per history, and times the first policy's speed.
+[[nodiscard]] inline std::string markdown_text(const std::vector<SpeedResult>& results) {
+  std::size_t policies = 0;
+  for (const SpeedResult& r : results) policies = std::max(policies, r.number);
+  std::string header = "| # | cache |", rule = "|---|---|";
+  for (std::size_t i = 0; i < results.size(); i += policies) {
+    header += fmt::format(" {} |", results[i].history);
+    rule += "---|";
+  }
+  std::string text = header + "\n" + rule + "\n";
+  for (std::size_t p = 0; p < policies; ++p) {
+    text += fmt::format("| {} | `{}` |", p + 1, results[p].policy);
+    for (std::size_t i = 0; i < results.size(); i += policies) {
+      const double speed = results[i + p].decode_tokens_per_s;
+      text += p == 0 ? fmt::format(" {:.4g} |", speed)
+                     : fmt::format(" {:.4g} (× {:.2f}) |", speed, speed / results[i].decode_tokens_per_s);
+    }
+    text += "\n";
   }
   return text;
 }

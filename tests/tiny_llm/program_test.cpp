@@ -1,120 +1,9 @@
-// tiny_llm as a user runs it, on a two-layer random model made on the spot: calibrate → perplexity → generate → dump
-// (read back by kv_report) → retrieve, and every argument that is refused.
-#include <filesystem>
-#include <sstream>
-
-#include "catch.hpp"
+// tiny_llm from a model's file to its figures: calibrate → perplexity → generate → dump (read back by kv_report), and every
+// argument that is refused.
 #include "kv_report/run.hpp"
-#include "tiny_llm/commands.hpp"
-#include "tiny_llm/model_files.hpp"
+#include "tiny_llm/program.hpp"
 
 using namespace pqkv::test;
-namespace files = std::filesystem;
-using Words = std::vector<std::string>;
-
-namespace {
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-std::string contents(std::FILE* file) {
-  std::string text;
-  std::rewind(file);
-  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) text.push_back(static_cast<char>(c));
-  std::fclose(file);
-  return text;
-}
-
-template <class Program>
-Outcome run(const Program& program, const Words& words) {
-  std::FILE* out = std::tmpfile();
-  std::FILE* err = std::tmpfile();
-  const int code = program(words, out, err);
-  return {code, contents(out), contents(err)};
-}
-
-Outcome tiny(const Words& words) { return run(tiny_llm::run, words); }
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-std::string read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-/// The model, 4 chunks of random tokens to calibrate on, 3 others to judge on.
-struct Files {
-  files::path folder = files::temp_directory_path() / "pqkv_tiny_llm_program_test";
-  Files() {
-    files::create_directories(folder);
-    RandomModel model{.type = tiny_llm::TensorType::f16};
-    model.draw();
-    std::ofstream(path("model.gguf"), std::ios::binary) << model.gguf().file();
-    std::ofstream(path("model.bin"), std::ios::binary) << model.checkpoint();
-    write_tokens("calibration.npy", 4 * 128, 1, 262);
-    write_tokens("evaluation.npy", 3 * 128 + 5, 2, 262);
-  }
-  ~Files() { files::remove_all(folder); }
-  [[nodiscard]] std::string path(const std::string& name) const { return (folder / name).string(); }
-  void write_tokens(const std::string& name, std::size_t count, std::uint64_t seed, std::size_t below) const {
-    std::string header = "{'descr': '<u2', 'fortran_order': False, 'shape': (" + std::to_string(count) + ",), }";
-    header.resize(117, ' ');
-    std::string bytes = "\x93NUMPY\x01";
-    bytes += std::string("\0\x76\0", 3) + header + "\n";
-    pqkv::Random random(seed);
-    for (std::size_t i = 0; i < count; ++i) put(bytes, static_cast<std::uint16_t>(random.below(below)));
-    std::ofstream(path(name), std::ios::binary) << bytes;
-  }
-  [[nodiscard]] Words command(const std::string& name, const std::string& tokens = "") const {
-    Words words = {name, "--model", path("model.gguf"), "--threads", "2"};
-    if (!tokens.empty()) words = words + Words{"--tokens", path(tokens)};
-    return words;
-  }
-};
-
-/// The fields of each object of a JSON array, in order.
-std::vector<std::vector<std::pair<std::string, std::string>>> objects(const std::string& json) {
-  std::vector<std::vector<std::pair<std::string, std::string>>> all;
-  for (std::size_t at = json.find('{'); at != std::string::npos; at = json.find('{', at + 1)) {
-    auto& fields = all.emplace_back();
-    const std::size_t end = json.find('}', at);
-    for (std::size_t name = json.find('"', at); name < end;) {
-      const std::size_t name_end = json.find('"', name + 1);
-      const std::size_t value = name_end + 3;
-      const bool text = json[value] == '"';
-      const std::size_t value_end = text ? json.find('"', value + 1) + 1 : json.find_first_of(",}", value);
-      fields.emplace_back(json.substr(name + 1, name_end - name - 1), json.substr(value, value_end - value));
-      name = json.find('"', value_end);
-    }
-  }
-  return all;
-}
-
-double field(const std::vector<std::pair<std::string, std::string>>& fields, const std::string& name) {
-  for (const auto& [key, value] : fields) {
-    if (key == name) return std::stod(value);
-  }
-  FAIL(name + " is missing");
-  return 0;
-}
-
-void refused(const Words& words, const std::string& text) {
-  const Outcome outcome = tiny(words);
-  INFO(outcome.err << "\nexpected: " << text);
-  CHECK(outcome.code == 2);
-  CHECK(outcome.out.empty());
-  CHECK(outcome.err.find(text) != std::string::npos);
-}
-
-}  // namespace
 
 TEST_CASE("a model from its file to its figures") {
   const Files in;
@@ -246,17 +135,6 @@ TEST_CASE("kv_report reads what dump writes") {
   CHECK(report.out.find("2 layers, 4 query heads on 2 kv heads, dim 16; 1 text of 64 tokens") != std::string::npos);
 }
 
-TEST_CASE("retrieval goes through every length and depth") {
-  const Files in;
-  const Outcome outcome = tiny(in.command("retrieve", "evaluation.npy") +
-                               Words{"--cache", "k=exact:f32,v=exact:f32", "--trials", "2"});
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  CHECK(outcome.out.starts_with("k=exact:f32,v=exact:f32\n"));
-  CHECK(std::count(outcome.out.begin(), outcome.out.end(), '\n') == 4);  // only 128 tokens have room for a plant
-  CHECK(outcome.out.find("104 tokens, depth  90 %: right token's probability ") != std::string::npos);
-}
-
 TEST_CASE("arguments that cannot be used are refused with exit code 2 before anything is printed") {
   const Files in;
   const Words exact = {"--cache", "k=exact:f32,v=exact:f32"};
@@ -288,14 +166,32 @@ TEST_CASE("arguments that cannot be used are refused with exit code 2 before any
   refused(perplexity + exact + Words{"--context", "129"}, "--context 129 is not in 2..128, the model's context");
   refused(perplexity + exact + Words{"--from", "127"}, "--from 127 leaves nothing to score");
   refused(in.command("perplexity") + exact, "--tokens is missing");
+  refused(perplexity + exact + Words{"--code-waiting", "yes"}, "--code-waiting yes: choose 0 or 1");
+  const Words speed = in.command("speed", "evaluation.npy") + exact;
+  refused(speed + Words{"--fake-history", "x"}, "'x' is not a number for --fake-history");
+  refused(speed + Words{"--fake-history", "64,"}, "'' is not a number for --fake-history");
+  refused(speed + Words{"--fake-history", "64,0"}, "--fake-history 0: choose 1 to 16777216 tokens");
+  refused(speed + Words{"--fake-history", "99999999"}, "--fake-history 99999999: choose 1 to 16777216 tokens");
+  refused(speed + Words{"-n", "0"}, "-n 0");
+  refused(in.command("speed", "evaluation.npy") + Words{"--cache", "k=pq4:m=3,v=exact"}, "does not split into 3");
+  refused(in.command("retrieve", "evaluation.npy") + exact + Words{"--trials", "0"}, "--trials 0");
   in.write_tokens("few.npy", 100, 1, 262);
   refused(in.command("perplexity", "few.npy") + exact, "100 tokens make no chunk of 128");
   in.write_tokens("strange.npy", 500, 1, 400);
-  for (const char* command : {"perplexity", "calibrate", "dump", "retrieve"}) {
+  for (const char* command : {"perplexity", "calibrate", "dump", "retrieve", "speed"}) {
     Words words = in.command(command, "strange.npy");
     if (words[0] != "dump") words = words + exact;
     if (words[0] == "calibrate" || words[0] == "dump") words = words + Words{"-o", in.path("books")};
     refused(words, ", but the vocabulary has 263");
   }
+  std::string negative = read(in.path("strange.npy"));
+  negative.replace(negative.find("<u2"), 3, "<i4");
+  negative.replace(negative.find("(500,)"), 6, "(250,)");
+  negative.replace(negative.size() - 4, 4, std::string("\xfe\xff\xff\xff"));
+  for (std::size_t i = negative.size() - 1000; i + 4 < negative.size(); ++i) negative[i] = 0;
+  std::ofstream(in.path("negative.npy"), std::ios::binary) << negative;
+  refused(in.command("perplexity", "negative.npy") + exact, "token id -2 at place 249, but the vocabulary has 263");
+  in.write_tokens("short.npy", 90, 1, 262);
+  refused(in.command("retrieve", "short.npy") + exact, "a text of 90 tokens or a context of 128 is too short");
   CHECK_FALSE(files::exists(in.path("books")));
 }
