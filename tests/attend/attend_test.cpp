@@ -1,5 +1,6 @@
 // Attention over every pair of formats against double precision on what the cache says it stored.
 #include "catch.hpp"
+#include "support/decoded.hpp"
 #include "support/policies.hpp"
 
 using namespace pqkv;
@@ -9,32 +10,6 @@ namespace {
 
 constexpr double attention_tolerance = 2e-3;   // float sums, 15-bit weights
 constexpr double table_tolerance = 3e-2;       // pq4 keys: 8-bit tables move scores by some thousandths
-
-template <KeyPolicy K, ValuePolicy V>
-void decode_all(const HeadCache<K, V>& head, std::vector<float>& keys, std::vector<float>& values) {
-  const std::size_t dim = head.dim();
-  keys.clear();
-  values.clear();
-  std::vector<float> row(dim);
-  const auto window = [&](const ExactWindow& exact) {
-    for (std::size_t t = 0; t < exact.tokens(); ++t) {
-      exact.rows().load(exact.keys() + t * exact.rows().row_bytes(), dim, row.data());
-      keys.insert(keys.end(), row.begin(), row.end());
-      exact.rows().load(exact.values() + t * exact.rows().row_bytes(), dim, row.data());
-      values.insert(values.end(), row.begin(), row.end());
-    }
-  };
-  window(head.sinks());
-  for (const Run& run : head.runs()) {
-    for (std::size_t t = 0; t < run.tokens; ++t) {
-      head.keys().decode(head.store().key_block(run.first_block + t / 32), t % 32, {run.origin, t / 32 * 32}, row.data());
-      keys.insert(keys.end(), row.begin(), row.end());
-      head.values().decode(head.store().value_block(run.first_block + t / 32), t % 32, row.data());
-      values.insert(values.end(), row.begin(), row.end());
-    }
-  }
-  window(head.recent());
-}
 
 }  // namespace
 

@@ -1,36 +1,10 @@
 // Staged append, truncate, limits and errors of one head.
-#include <cstring>
-
 #include "catch.hpp"
+#include "support/decoded.hpp"
 #include "support/policies.hpp"
 
 using namespace pqkv;
 using namespace pqkv::test;
-
-namespace {
-
-template <KeyPolicy K, ValuePolicy V>
-void require_same_state(const HeadCache<K, V>& a, const HeadCache<K, V>& b) {
-  REQUIRE(a.tokens() == b.tokens());
-  REQUIRE(a.runs().size() == b.runs().size());
-  for (std::size_t i = 0; i < a.runs().size(); ++i) {
-    REQUIRE(a.runs()[i].tokens == b.runs()[i].tokens);
-    REQUIRE(a.runs()[i].origin == b.runs()[i].origin);
-    for (std::size_t t = 0; t < a.runs()[i].tokens; t += block_tokens) {
-      const std::size_t block = a.runs()[i].first_block + t / block_tokens;
-      REQUIRE(std::memcmp(a.store().key_block(block), b.store().key_block(block), a.keys().block_bytes()) == 0);
-      REQUIRE(std::memcmp(a.store().value_block(block), b.store().value_block(block), a.values().block_bytes()) == 0);
-    }
-  }
-  for (const auto& [x, y] : {std::pair{&a.sinks(), &b.sinks()}, std::pair{&a.recent(), &b.recent()}}) {
-    REQUIRE(x->tokens() == y->tokens());
-    if (x->tokens() == 0) continue;  // nothing allocated, perhaps
-    REQUIRE(std::memcmp(x->keys(), y->keys(), x->tokens() * x->rows().row_bytes()) == 0);
-    REQUIRE(std::memcmp(x->values(), y->values(), x->tokens() * x->rows().row_bytes()) == 0);
-  }
-}
-
-}  // namespace
 
 TEST_CASE("appending one token at a time ends in the same bytes as appending all") {
   const std::size_t dim = 48;

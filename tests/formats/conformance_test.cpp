@@ -27,7 +27,7 @@ TEST_CASE("a key format scores what it says the keys were") {
       const auto rows = normal_floats(64 * dim, 1);
       std::vector<std::byte> blocks(2 * policy.block_bytes(), std::byte{0xee});
       policy.encode({rows.data(), 32, dim}, 0, blocks.data());
-      policy.encode({rows.data() + 32 * dim, 32, dim}, 0, blocks.data() + policy.block_bytes());
+      policy.encode({rows.data() + 32 * dim, 32, dim}, {0, 32}, blocks.data() + policy.block_bytes());
       for (const std::size_t group : {1, 2, 3, 4, 5, 7, 16}) {
         const auto queries = normal_floats(group * dim, 2);
         AnyKeys::QueryTable table;
@@ -38,7 +38,7 @@ TEST_CASE("a key format scores what it says the keys were") {
         policy.score(table, {blocks.data(), 64}, scores.data(), stride);
         std::vector<float> row(dim);
         for (std::size_t t = 0; t < 64; ++t) {
-          policy.decode(blocks.data() + t / 32 * policy.block_bytes(), t % 32, 0, row.data());
+          policy.decode(blocks.data() + t / 32 * policy.block_bytes(), t % 32, {0, t / 32 * 32}, row.data());
           for (std::size_t q = 0; q < group; ++q) {
             const double expected = dot(queries.data() + q * dim, row.data(), dim);
             REQUIRE(std::fabs(static_cast<double>(scores[q * stride + t]) - expected) <= score_tolerance(policy, dim));
@@ -46,6 +46,52 @@ TEST_CASE("a key format scores what it says the keys were") {
         }
         for (std::size_t q = 0; q < group; ++q) {
           for (std::size_t t = 64; t < stride; ++t) REQUIRE(scores[q * stride + t] == -7.0f);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a key format scores what it says the keys were, wherever their run begins and a span in it") {
+  for (const std::size_t dim : {64, 80}) {
+    for (const AnyKeys& policy : key_policies(dim)) {
+      REQUIRE(policy.run_tokens() >= 64);
+      const auto rows = normal_floats(64 * dim, 1);
+      const std::size_t group = 3, stride = 64;
+      const auto queries = normal_floats(group * dim, 2);
+      AnyKeys::QueryTable table;
+      policy.prepare(table, {queries.data(), group, dim});
+      std::vector<std::byte> at_first;
+      std::vector<float> first_scores;
+      for (const std::int64_t origin : {0, 5, 1000, 200000, -70, 0}) {
+        INFO(policy.describe() << " dim " << dim << " origin " << origin << " on " << isa::best().name);
+        std::vector<std::byte> blocks(2 * policy.block_bytes());
+        policy.encode({rows.data(), 32, dim}, {origin, 0}, blocks.data());
+        policy.encode({rows.data() + 32 * dim, 32, dim}, {origin, 32}, blocks.data() + policy.block_bytes());
+        policy.turn(table, origin);
+        std::vector<float> scores(group * stride), again(group * stride);
+        policy.score(table, {blocks.data(), 64}, scores.data(), stride);
+        std::vector<float> row(dim);
+        for (std::size_t t = 0; t < 64; ++t) {
+          policy.decode(blocks.data() + t / 32 * policy.block_bytes(), t % 32, {origin, t / 32 * 32}, row.data());
+          for (std::size_t q = 0; q < group; ++q) {
+            const double expected = dot(queries.data() + q * dim, row.data(), dim);
+            REQUIRE(std::fabs(static_cast<double>(scores[q * stride + t]) - expected) <= score_tolerance(policy, dim));
+          }
+        }
+        // A span that begins and ends inside the run: the second block's first 19 tokens.
+        policy.score(table, {blocks.data() + policy.block_bytes(), 19, 32}, again.data(), stride);
+        for (std::size_t q = 0; q < group; ++q) {
+          for (std::size_t t = 0; t < 19; ++t) {
+            const double difference = static_cast<double>(again[q * stride + t] - scores[q * stride + 32 + t]);
+            REQUIRE(std::fabs(difference) <= float_tolerance);
+          }
+        }
+        // Turning forth and back leaves nothing behind.
+        if (first_scores.empty()) first_scores = scores, at_first = blocks;
+        if (origin == 0) {
+          REQUIRE(blocks == at_first);
+          REQUIRE(scores == first_scores);
         }
       }
     }

@@ -51,6 +51,74 @@ TEST_CASE("every mistake in a spec is named") {
   mentions("", "not of the form");
 }
 
+TEST_CASE("what is fitted in front of codes is asked for in the spec") {
+  const auto fit_of = [](const char* format, bool keys = true) {
+    const auto spec = parse_format_spec(format).value();
+    const auto request = keys ? key_codebook_request(spec, 64) : value_codebook_request(spec, 64);
+    INFO((request ? "" : request.error().message));
+    REQUIRE(request);
+    return (*request)->fit;
+  };
+  CHECK_FALSE(fit_of("pq8").any());
+  CHECK(fit_of("pq8:m=8:run=64:centre=1:metric=1:rotate=opq") == FitOptions{64, true, true, Rotation::learned});
+  CHECK(fit_of("pq4:rotate=deal:centre=0:run=16:metric=0") == FitOptions{16, false, false, Rotation::dealt});
+  CHECK(fit_of("pq4:rotate=none:run=4096") == FitOptions{4096, false, false, Rotation::none});
+  CHECK(fit_of("pq8:centre=1:metric=1:rotate=opq", false) == FitOptions{0, true, true, Rotation::learned});
+  // Equal shapes with other spaces are other codebooks.
+  CHECK(CodebookRequest{{64, 8, 256}, fit_of("pq8:run=64")} != CodebookRequest{{64, 8, 256}, fit_of("pq8:run=32")});
+}
+
+TEST_CASE("mistakes in what is to be fitted are named") {
+  const auto refused = [](const char* format, const char* text, bool keys = true) {
+    const auto spec = parse_format_spec(format).value();
+    const auto request = keys ? key_codebook_request(spec, 64) : value_codebook_request(spec, 64);
+    REQUIRE_FALSE(request);
+    INFO(request.error().message);
+    CHECK(request.error().code == Errc::invalid_parameter);
+    CHECK(request.error().message.find(text) != std::string::npos);
+  };
+  for (const char* run : {"0", "1", "24", "48", "8", "4128"}) {
+    refused(message("pq8:run=", run).c_str(), message("run=", run, ": choose 16, or a multiple of 32 up to 4096").c_str());
+  }
+  refused("pq8:run=long", "'long' is not a number for run");
+  refused("pq4:centre=2", "centre=2: choose 0 or 1");
+  refused("pq4:metric=yes", "metric=yes: choose 0 or 1");
+  refused("pq4:rotate=pca", "rotate=pca: choose none, deal or opq");
+  refused("pq8:run=64", "has no parameter 'run'", false);
+  refused("exact:centre=1", "has no parameter 'centre'");
+  refused("int4:metric=1", "has no parameter 'metric'", false);
+}
+
+TEST_CASE("a codebook must come with the space that the spec asks for") {
+  const auto spaced = Codebook::make({64, 8, 256}, normal_floats(64 * 256, 1), random_space(64, {.mapped = true})).value();
+  const auto plain = random_codebook(64, 8, 256);
+  for (const char* format : {"pq8:m=8:rotate=opq", "pq8:m=8:metric=1", "pq8:m=8:centre=1"}) {
+    const auto spec = parse_format_spec(format).value();
+    const auto keys = make_keys(spec, 64, plain);
+    REQUIRE_FALSE(keys);
+    CHECK(keys.error().message == "format 'pq8' needs a fitted space in front of its codebook");
+    CHECK_FALSE(make_values(spec, 64, plain));
+    CHECK(make_keys(spec, 64, spaced).value().describe() == "pq8:m=8:fitted");
+    CHECK(make_values(spec, 64, spaced).value().describe() == "pq8:m=8:fitted");
+  }
+  const auto spec = parse_format_spec("pq8:m=8").value();
+  CHECK(make_keys(spec, 64, spaced).error().message == "format 'pq8' takes no fitted space in front of its codebook");
+  const auto turning = Codebook::make({64, 8, 256}, normal_floats(64 * 256, 1),
+                                      random_space(64, {.rotary = 64, .run_tokens = 32, .mean = true})).value();
+  const auto runs = make_keys(parse_format_spec("pq8:m=8:run=32:centre=1").value(), 64, turning).value();
+  CHECK(runs.describe() == "pq8:m=8:run=32:centre=1");
+  CHECK(runs.run_tokens() == 32);
+  CHECK_FALSE(make_values(parse_format_spec("pq8:m=8:centre=1").value(), 64, turning));
+}
+
+TEST_CASE("the list of formats has every parameter") {
+  const std::string list = list_formats();
+  for (const char* text : {"run, centre, metric, rotate", "run=N", "centre=1", "metric=1", "rotate=none|deal|opq"}) {
+    INFO(text);
+    CHECK(list.find(text) != std::string::npos);
+  }
+}
+
 TEST_CASE("layers may use different formats in one cache") {
   const std::vector<CacheSpec> specs = {parse_cache_spec("k=exact:f16,v=int8:g=16").value(),
                                         parse_cache_spec("k=pq4:m=16,v=pq8:m=4").value()};

@@ -7,12 +7,24 @@
 
 #include "pqkv/pqkv.hpp"
 #include "support/data.hpp"
+#include "support/spaces.hpp"
 
 namespace pqkv::test {
 
 /// A codebook of random centroids: conformance does not depend on training.
 inline std::shared_ptr<const Codebook> random_codebook(std::size_t dim, std::size_t subspaces, std::size_t centroids) {
   return Codebook::make({dim, subspaces, centroids}, normal_floats(dim * centroids, 7)).value();
+}
+
+/// The spaces in front of which formats are tried: every part is in one with and in one without each other part. Runs have
+/// room for two blocks; `turning`: under RoPE, which values have nothing of.
+inline std::vector<SpaceChoice> space_choices(std::size_t dim, bool turning) {
+  if (!turning) return {{.mean = true}, {.mapped = true}, {.mean = true, .mapped = true}};
+  return {{.rotary = dim},
+          {.mean = true, .mapped = true},
+          {.rotary = dim, .run_tokens = 64, .mean = true},
+          {.rotary = dim, .run_tokens = 96, .pairing = RopePairing::half_split, .mapped = true},
+          {.rotary = dim / 2, .run_tokens = 64, .pairing = RopePairing::half_split, .mean = true, .mapped = true}};
 }
 
 /// Every key format for rows of `dim` (a multiple of 16).
@@ -25,6 +37,14 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     policies.emplace_back(Pq8Keys::make(random_codebook(dim, dim / width, 256)).value());
     policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / width, 16)).value());
   }
+  const auto spaced = [&](auto inner, const SpaceChoice& choice) {
+    policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
+  };
+  for (const SpaceChoice& choice : space_choices(dim, true)) {
+    spaced(Pq8Keys::make(random_codebook(dim, dim / 4, 256)).value(), choice);
+    spaced(Pq4Keys::make(random_codebook(dim, dim / 2, 16)).value(), choice);
+  }
+  spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
   return policies;
 }
 
@@ -43,6 +63,14 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
     policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / width, 256)).value());
     policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / width, 16)).value());
   }
+  const auto spaced = [&](auto inner, const SpaceChoice& choice) {
+    policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
+  };
+  for (const SpaceChoice& choice : space_choices(dim, false)) {
+    spaced(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), choice);
+    spaced(Pq4Values::make(random_codebook(dim, dim / 2, 16)).value(), choice);
+  }
+  spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
   return policies;
 }
 

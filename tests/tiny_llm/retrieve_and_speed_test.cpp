@@ -43,7 +43,7 @@ TEST_CASE("retrieval goes through every length and depth, for every cache") {
   const Files in;
   const Outcome outcome = tiny(in.command("retrieve", "evaluation.npy") +
                                Words{"--cache", "k=exact:f32,v=exact:f32", "--cache", "k=pq4:m=4,v=int2:g=16", "--calibration",
-                                     in.path("calibration.npy"), "--trials", "2"});
+                                     in.path("calibration.npy"), "--trials", "2", "--markdown", in.path("retrieve.md")});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   // Only 128 tokens have room for a plant: a line per depth under each cache.
@@ -67,6 +67,9 @@ TEST_CASE("retrieval goes through every length and depth, for every cache") {
     }
   }
   for (std::size_t i = 0; i < 3; ++i) CHECK(numbers[i] != numbers[i + 3]);
+  const std::string table = read(in.path("retrieve.md"));
+  CHECK(std::count(table.begin(), table.end(), '\n') == 2 + 6);
+  CHECK(table.find("\n| `k=pq4:m=4,v=int2:g=16` | 104 | 90 % | 0.") != std::string::npos);
 }
 
 TEST_CASE("rank and probability of the right token are those of the definition") {

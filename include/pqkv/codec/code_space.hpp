@@ -39,15 +39,16 @@ class CodeSpace {
   [[nodiscard]] static Result<std::shared_ptr<const CodeSpace>> make(CodeSpaceParts parts) {
     const std::size_t dim = parts.dim;
     const auto is = [](const std::vector<float>& part, std::size_t size) { return part.empty() || part.size() == size; };
-    if (dim == 0 || dim > max_dim || !is(parts.mean, dim) || !is(parts.forward, dim * dim) ||
+    if (dim == 0 || dim > max_dim || parts.run_tokens == 0 || !is(parts.mean, dim) || !is(parts.forward, dim * dim) ||
         parts.forward.size() != parts.inverse.size() || 2 * parts.rope.pairs() > dim || parts.term_basis.size() % dim != 0) {
       return Error{Errc::invalid_shape, message("the parts of a code space of dim ", dim, " (at most ", std::size_t{max_dim},
-                                                ") do not fit together")};
+                                                ") with runs of ", parts.run_tokens, " tokens do not fit together")};
     }
     if (parts.rope.pairs() == 0) parts.run_tokens = unlimited_tokens;
     const std::size_t rank = parts.term_basis.size() / dim;
     const bool turning_mean = !parts.mean.empty() && parts.rope.pairs() != 0;
-    if (turning_mean && (parts.run_tokens == unlimited_tokens || parts.term_rows.size() != parts.run_tokens * rank)) {
+    if (turning_mean &&
+        (parts.run_tokens == unlimited_tokens || rank == 0 || parts.term_rows.size() != parts.run_tokens * rank)) {
       return Error{Errc::invalid_shape, message("a mean under RoPE needs runs of limited length and its positional term, ",
                                                 parts.run_tokens, " × ", rank, " numbers, not ", parts.term_rows.size())};
     }
@@ -60,7 +61,10 @@ class CodeSpace {
   [[nodiscard]] const CodeSpaceParts& parts() const noexcept { return parts_; }
   [[nodiscard]] std::size_t dim() const noexcept { return parts_.dim; }
   [[nodiscard]] bool turns() const noexcept { return parts_.rope.pairs() != 0; }
+  /// A mean that turns with positions.
   [[nodiscard]] bool has_term() const noexcept { return turns() && !parts_.mean.empty(); }
+  /// A mean that is the same everywhere: q·μ is added to the scores of all tokens, because exact tokens have it too.
+  [[nodiscard]] bool has_constant() const noexcept { return !turns() && !parts_.mean.empty(); }
   [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +

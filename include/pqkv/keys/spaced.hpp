@@ -21,7 +21,7 @@ class SpacedKeys {
     RowsBuffer queries;  // as they came
     RowsBuffer turned;   // turned back by the run's origin
     RowsBuffer spaced;   // in the space of the codes
-    RowsBuffer term;     // [query][rank]: the turned query times the term's basis
+    RowsBuffer term;     // [query][rank]: the turned query times the term's basis; without RoPE [query]: times the mean
     RowsBuffer angles;   // cosines and sines
     mutable RowsBuffer added;  // the positional term of a tile
   };
@@ -65,7 +65,7 @@ class SpacedKeys {
     table.turned.shape(queries.count, dim());
     table.spaced.shape(queries.count, dim());
     table.angles.shape(2, space_->parts().rope.pairs());
-    table.term.shape(queries.count, space_->rank());
+    table.term.shape(queries.count, std::max<std::size_t>(space_->rank(), 1));
     table.added.shape(queries.count, term_tokens);
     for (std::size_t q = 0; q < queries.count; ++q) {
       std::memcpy(table.queries.row(q), queries.row(q), dim() * sizeof(float));
@@ -87,11 +87,18 @@ class SpacedKeys {
     if (space_->has_term()) {
       isa::best().dot_f32(space_->parts().term_basis.data(), space_->rank(), dim(), table.turned.data(), count,
                           table.term.data(), space_->rank());
+    } else if (space_->has_constant()) {
+      isa::best().dot_f32(space_->parts().mean.data(), 1, dim(), table.turned.data(), count, table.term.data(), 1);
     }
   }
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     inner_.score(table.inner, span, scores, stride);
+    if (space_->has_constant()) {
+      for (std::size_t q = 0; q < table.queries.count(); ++q) {
+        for (std::size_t t = 0; t < span.tokens; ++t) scores[q * stride + t] += table.term.data()[q];
+      }
+    }
     if (!space_->has_term()) return;
     const isa::KernelSet& kernels = isa::best();
     const std::size_t rank = space_->rank();

@@ -133,9 +133,11 @@ template <std::size_t bits>
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyKeys, ExactKeys>},
-      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, float tables (LOOKAT)", "m run centre metric rotate",
+      {"pq8", "m=N subspaces (default dim/8); run, centre, metric, rotate", "256 centroids per subspace, float tables (LOOKAT)",
+       "m run centre metric rotate",
        detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
-      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
+      {"pq4", "m=N subspaces (default dim/4); run, centre, metric, rotate", "16 centroids per subspace, 8-bit tables in registers",
+       "m run centre metric rotate",
        detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
   };
   return formats;
@@ -152,9 +154,11 @@ template <std::size_t bits>
        detail::make_integer<4>},
       {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
        detail::make_integer<2>},
-      {"pq8", "m=N subspaces (default dim/8)", "256 centroids per subspace, summed in buckets", "m centre metric rotate",
+      {"pq8", "m=N subspaces (default dim/8); centre, metric, rotate", "256 centroids per subspace, summed in buckets",
+       "m centre metric rotate",
        detail::pq_codebook<256>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
-      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, summed in buckets", "m centre metric rotate",
+      {"pq4", "m=N subspaces (default dim/4); centre, metric, rotate", "16 centroids per subspace, summed in buckets",
+       "m centre metric rotate",
        detail::pq_codebook<16>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
   };
   return formats;
@@ -210,7 +214,7 @@ template <class Any>
                                                        codebook->shape().centroids))};
   }
   if (request->has_value() && (codebook->space() != nullptr) != (*request)->fit.any()) {
-    return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", (*request)->fit.any() ? "needs" : "takes no",
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", (*request)->fit.any() ? "needs a" : "takes no",
                                                   " fitted space in front of its codebook")};
   }
   return (*format)->make(spec, dim, std::move(codebook));
@@ -242,12 +246,17 @@ template <class Any>
   std::string text = "keys (k=…)\n";
   const auto add = [&text](const auto& format) {
     text += message("  ", format.name, std::string(8 - format.name.size(), ' '), format.parameters,
-                    std::string(format.parameters.size() < 36 ? 36 - format.parameters.size() : 1, ' '),
+                    std::string(format.parameters.size() < 60 ? 60 - format.parameters.size() : 1, ' '),
                     format.summary, "\n");
   };
   for (const auto& format : key_formats()) add(format);
   text += "values (v=…)\n";
   for (const auto& format : value_formats()) add(format);
+  text += "what is fitted in front of codes (all off by default)\n"
+          "  run=N                   keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"
+          "  centre=1                rows less their mean; with run, the mean before RoPE\n"
+          "  metric=1                errors weigh as queries (keys) or the output projection (values) feel them\n"
+          "  rotate=none|deal|opq    which channels share a subspace: as they come, dealt by energy, a learned rotation\n";
   return text;
 }
 

@@ -28,6 +28,43 @@ struct FitSamples {
 
 namespace detail {
 
+/// Runs beyond that are rows as they come.
+inline constexpr std::size_t longest_run = 65536;
+
+/// Ok, or what the options need and the samples lack.
+[[nodiscard]] inline Status check_fit(const FitSamples& samples, const FitOptions& options, std::size_t dim) {
+  const auto bad = [](const auto&... parts) { return Error{Errc::invalid_parameter, message(parts...)}; };
+  if (options.run_tokens != 0) {
+    if (samples.rope.pairs() == 0) return bad("runs of ", options.run_tokens, " tokens need the model's RoPE, and none was given");
+    if (2 * samples.rope.pairs() > dim) return bad("RoPE turns ", 2 * samples.rope.pairs(), " of ", dim, " elements");
+    if (samples.positions.size() != samples.rows.count) {
+      return bad(samples.positions.size(), " positions for ", samples.rows.count, " rows");
+    }
+    for (std::size_t r = 0; r < samples.rows.count; ++r) {
+      if (samples.positions[r] < 0) return bad("row ", r, " is at position ", samples.positions[r]);
+    }
+    if (options.run_tokens > longest_run) {
+      return bad("runs of ", options.run_tokens, " tokens; choose at most ", longest_run, ", or 0 for rows as they come");
+    }
+  }
+  if (!options.metric) return {};
+  const RowMatrix& given = samples.value_metric;
+  if (given.size() != 0) {
+    const bool fits = given.rows() == static_cast<Eigen::Index>(dim) && given.cols() == given.rows();
+    return fits ? Status() : bad("a metric of ", given.rows(), " × ", given.cols(), " for rows of ", dim, " elements");
+  }
+  if (samples.queries.count == 0) {
+    return bad("a metric needs calibration queries (keys) or the output projection (values)");
+  }
+  // Under RoPE a query's position is that of its row.
+  const bool counts = options.run_tokens == 0 || samples.queries.count == samples.rows.count * samples.group;
+  if (samples.queries.dim != dim || !counts) {
+    return bad(samples.queries.count, " queries of ", samples.queries.dim, " elements for ", samples.rows.count, " rows of ", dim,
+               " in groups of ", samples.group);
+  }
+  return {};
+}
+
 /// [rows][dim], turned back by the origin of each row's run and less the mean.
 [[nodiscard]] inline RowMatrix turned_rows(const FitSamples& samples, const CodeSpaceParts& parts) {
   const std::size_t dim = parts.dim;
@@ -125,13 +162,10 @@ inline void fit_mean(const FitSamples& samples, CodeSpaceParts& parts) {
                                                                              const FitOptions& options,
                                                                              const CodebookShape& shape,
                                                                              std::uint64_t seed) {
+  if (Status status = detail::check_fit(samples, options, shape.dim); !status) return status.error();
   CodeSpaceParts parts;
   parts.dim = shape.dim;
   if (options.run_tokens != 0) {
-    if (samples.rope.pairs() == 0) return Error{Errc::invalid_parameter, "runs need the model's RoPE, and none was given"};
-    if (samples.positions.size() != samples.rows.count) {
-      return Error{Errc::invalid_parameter, message(samples.positions.size(), " positions for ", samples.rows.count, " rows")};
-    }
     parts.rope = samples.rope;
     parts.run_tokens = options.run_tokens;
   }
@@ -141,9 +175,6 @@ inline void fit_mean(const FitSamples& samples, CodeSpaceParts& parts) {
   RowMatrix forward = RowMatrix::Identity(rows.cols(), rows.cols());
   if (options.metric) {
     const bool given = samples.value_metric.size() != 0;
-    if (!given && samples.queries.count == 0) {
-      return Error{Errc::invalid_parameter, "a metric needs calibration queries (keys) or the output projection (values)"};
-    }
     forward = detail::square_root(given ? samples.value_metric : detail::query_metric(samples, parts, random));
   }
   const RowMatrix weighted = rows * forward.transpose();
