@@ -1,6 +1,6 @@
 // Plots as inline SVG, without a script: error over bits as numbered points whose labels keep out of each other's way, or
-// one line per policy. Axes are logarithmic or start at 0. Colours say which family of formats a point belongs to and
-// follow the reader's light or dark.
+// one line per policy. Axes are logarithmic or start at 0. Colours say which family of formats a point belongs to, as the
+// key below the plot has it, and follow the reader's light or dark.
 #pragma once
 
 #include <fmt/format.h>
@@ -16,21 +16,25 @@ namespace common {
 
 inline constexpr std::string_view plot_style = R"(
 :root { color-scheme: light dark; --ink: #1c2126; --dim: #5a6570; --paper: #fcfcfa; --line: #d9dde1; --band: #f1f3f4;
-        --exact: #6b7580; --integer: #1f6fb4; --pq8: #b4481f; --pq4: #1d8a5b; }
+        --exact: #6b7580; --integer: #1f6fb4; --pq8: #b4481f; --pq4: #1d8a5b; --fitted: #7a3fb0; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ec; --dim: #9aa5b0; --paper: #15191d; --line: #343c44; --band: #1e242a;
-          --exact: #9aa5b0; --integer: #6cb2ee; --pq8: #f0936a; --pq4: #5fd0a0; } }
+          --exact: #9aa5b0; --integer: #6cb2ee; --pq8: #f0936a; --pq4: #5fd0a0; --fitted: #c69af0; } }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .tick, svg .axis { fill: var(--dim); }
+svg .key { font-size: 10.5px; }
 .grid { stroke: var(--line); stroke-width: 1; } polyline { fill: none; stroke-width: 2; }
 circle { stroke: var(--paper); stroke-width: 1.5; }
 .exact circle { fill: var(--exact); } .integer circle { fill: var(--integer); } .pq8 circle { fill: var(--pq8); }
-.pq4 circle { fill: var(--pq4); } .exact polyline { stroke: var(--exact); } .integer polyline { stroke: var(--integer); }
+.pq4 circle { fill: var(--pq4); } .fitted circle { fill: var(--fitted); } .fitted polyline { stroke: var(--fitted); }
+.exact polyline { stroke: var(--exact); } .integer polyline { stroke: var(--integer); }
 .pq8 polyline { stroke: var(--pq8); } .pq4 polyline { stroke: var(--pq4); }
 )";
 
-/// The class of a policy, which gives its colour: by its keys, and for exact keys by its values.
+/// The class of a policy, which gives its colour: by its keys, and for exact keys by its values. Fitted: codes in a space of
+/// their own.
 [[nodiscard]] inline std::string_view family_of(const std::string& policy) {
   const auto has = [&policy](const char* text) { return policy.find(text) != std::string::npos; };
+  if (has(":run=") || has(":centre=1") || has(":metric=1") || has(":rotate=")) return "fitted";
   return has("k=pq8") ? "pq8" : has("k=pq4") ? "pq4" : has("k=int") || !has("v=exact") ? "integer" : "exact";
 }
 
@@ -42,12 +46,17 @@ struct PlotPoint {
   std::string_view family;  ///< a class name
 };
 
-/// An axis from the least to the most of its points: linear from 0, or logarithmic with whole decades.
+enum class Scale { linear, tenfold, twofold, fourfold };
+
+/// An axis from the least to the most of its points: linear from 0, or logarithmic with a tick per factor.
 class Axis {
  public:
   /// `rounding`: below, a logarithmic axis shows nothing but rounding; it is drawn on the edge.
-  Axis(std::string name, bool logarithmic, double rounding = 0)
-      : name_(std::move(name)), logarithmic_(logarithmic), rounding_(rounding) {}
+  Axis(std::string name, Scale scale, double rounding = 0)
+      : name_(std::move(name)),
+        logarithmic_(scale != Scale::linear),
+        factor_(scale == Scale::twofold ? 2 : scale == Scale::fourfold ? 4 : 10),
+        rounding_(rounding) {}
 
   void fit(const std::vector<PlotPoint>& points, double PlotPoint::*coordinate) {
     double least = 1e300, most = 0;
@@ -61,25 +70,33 @@ class Axis {
       return;
     }
     if (most == 0 || most < rounding_) least = most = 1;
-    low_ = std::floor(std::log10(least) - 0.05);
-    high_ = std::max(std::ceil(std::log10(most) + 0.02), low_ + 1);
+    low_ = std::floor(steps(least) - 0.05);
+    high_ = std::max(std::ceil(steps(most) + 0.02), low_ + 1);
   }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   /// 0 at the low edge, 1 at the high one.
   [[nodiscard]] double place(double value) const {
     if (!logarithmic_) return value / high_;
-    return value <= 0 || value < rounding_ ? 0 : std::clamp((std::log10(value) - low_) / (high_ - low_), 0.0, 1.0);
+    return value <= 0 || value < rounding_ ? 0 : std::clamp((steps(value) - low_) / (high_ - low_), 0.0, 1.0);
   }
   [[nodiscard]] std::vector<double> ticks() const {
     std::vector<double> ticks;
     const double step = logarithmic_ || high_ <= 8 ? 1 : 2;
-    for (double at = low_; at <= high_; at += step) ticks.push_back(logarithmic_ ? std::pow(10.0, at) : at);
+    for (double at = low_; at <= high_; at += step) ticks.push_back(logarithmic_ ? std::pow(factor_, at) : at);
     return ticks;
+  }
+  /// "4k" for 4096 where ticks are powers of two.
+  [[nodiscard]] std::string label(double tick) const {
+    const bool thousands = logarithmic_ && factor_ != 10 && tick >= 1024;
+    return thousands ? fmt::format("{:g}k", tick / 1024) : fmt::format("{:g}", tick);
   }
 
  private:
+  [[nodiscard]] double steps(double value) const { return std::log2(value) / std::log2(factor_); }
+
   std::string name_;
   bool logarithmic_;
+  double factor_;
   double rounding_;
   double low_ = 0;
   double high_ = 1;
@@ -87,7 +104,7 @@ class Axis {
 
 class Plot {
  public:
-  /// With `lines`, points of one number are joined in their order, and a key names them.
+  /// With `lines`, points of one number are joined in their order, and the key names them; else it names the families.
   Plot(std::string title, Axis x, Axis y, std::vector<PlotPoint> points, bool lines = false)
       : title_(std::move(title)), x_(std::move(x)), y_(std::move(y)), points_(std::move(points)), lines_(lines) {
     x_.fit(points_, &PlotPoint::x);
@@ -98,14 +115,14 @@ class Plot {
   [[nodiscard]] std::string figure() const {
     return fmt::format("<figure><figcaption>{}</figcaption>\n"
                        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}</svg></figure>\n",
-                       title_, width, height, title_, drawing());
+                       title_, width, height + key_height(), title_, drawing());
   }
 
   /// A file of its own, with a background.
   [[nodiscard]] std::string file() const {
     return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n"
                        "<style>{}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n{}</svg>\n",
-                       width, height, title_, plot_style, drawing());
+                       width, height + key_height(), title_, plot_style, drawing());
   }
 
  private:
@@ -119,26 +136,24 @@ class Plot {
     for (const double tick : y_.ticks()) {
       const double y = y_of(tick);
       text += fmt::format("<line class=\"grid\" x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\"/>"
-                          "<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:g}</text>\n",
-                          left, y, width - right, y, left - 8, y + 4, tick);
+                          "<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n",
+                          left, y, width - right, y, left - 8, y + 4, y_.label(tick));
     }
     for (const double tick : x_.ticks()) {
       const double x = x_of(tick);
       text += fmt::format("<line class=\"grid\" x1=\"{:.1f}\" y1=\"{}\" x2=\"{:.1f}\" y2=\"{}\"/>"
-                          "<text class=\"tick\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:g}</text>\n",
-                          x, top, x, height - bottom, x, height - bottom + 18, tick);
+                          "<text class=\"tick\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+                          x, top, x, height - bottom, x, height - bottom + 18, x_.label(tick));
     }
     text += fmt::format("<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
                         (left + width - right) / 2, height - 6, x_.name());
     text += fmt::format("<text class=\"axis\" transform=\"translate(16 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
                         (top + height - bottom) / 2, y_.name());
-    return text + (lines_ ? lines() : "") + dots();
+    return text + (lines_ ? lines() : "") + dots() + key();
   }
 
-  /// The lines, and their key in the lower left corner (what is drawn as lines falls to the right).
   [[nodiscard]] std::string lines() const {
-    std::string text, key;
-    double key_y = height - bottom - 12;
+    std::string text;
     for (std::size_t first = 0; first < points_.size(); ++first) {
       const auto same = [&](const PlotPoint& point) { return point.number == points_[first].number; };
       if (std::any_of(points_.begin(), points_.begin() + static_cast<std::ptrdiff_t>(first), same)) continue;
@@ -146,13 +161,36 @@ class Plot {
       for (const PlotPoint& point : points_) {
         if (same(point)) places += fmt::format("{:.1f},{:.1f} ", x_of(point.x), y_of(point.y));
       }
-      const PlotPoint& point = points_[first];
-      text += fmt::format("<g class=\"{}\"><polyline points=\"{}\"/></g>\n", point.family, places);
-      key += fmt::format("<g class=\"{}\"><circle cx=\"{}\" cy=\"{:.1f}\" r=\"5\"/><text x=\"{}\" y=\"{:.1f}\">{} {}</text></g>\n",
-                         point.family, left + 14, key_y - 4, left + 26, key_y, point.number, point.title);
-      key_y -= 17;
+      text += fmt::format("<g class=\"{}\"><polyline points=\"{}\"/></g>\n", points_[first].family, places);
     }
-    return text + key;
+    return text;
+  }
+
+  /// What the key has an entry for: a line, or a family.
+  [[nodiscard]] std::vector<const PlotPoint*> entries() const {
+    std::vector<const PlotPoint*> entries;
+    for (const PlotPoint& point : points_) {
+      const auto same = [&](const PlotPoint* other) {
+        return lines_ ? other->number == point.number : other->family == point.family;
+      };
+      if (std::none_of(entries.begin(), entries.end(), same)) entries.push_back(&point);
+    }
+    return entries;
+  }
+  [[nodiscard]] double key_height() const { return lines_ ? 17.0 * static_cast<double>(entries().size()) + 8 : 24; }
+
+  /// Below the plot: a line's name each, or the families side by side.
+  [[nodiscard]] std::string key() const {
+    std::string text;
+    double x = lines_ ? 16 : left, y = height + 12;
+    for (const PlotPoint* point : entries()) {
+      const std::string name = lines_ ? fmt::format("{} {}", point->number, point->title) : std::string(point->family);
+      text += fmt::format("<g class=\"{}\"><circle cx=\"{}\" cy=\"{}\" r=\"5\"/>"
+                          "<text class=\"key\" x=\"{}\" y=\"{}\">{}</text></g>\n",
+                          point->family, x, y - 4, x + 11, y, name);
+      (lines_ ? y : x) += lines_ ? 17 : 84;
+    }
+    return text;
   }
 
   [[nodiscard]] std::string dots() const {
@@ -166,9 +204,16 @@ class Plot {
                           [&](const Box& box) { return std::fabs(box.x - x) < 13 && std::fabs(box.y - y) < 11; });
     };
     std::string text;
-    for (const PlotPoint& point : points_) {
+    for (std::size_t i = 0; i < points_.size(); ++i) {
+      const PlotPoint& point = points_[i];
       const double x = x_of(point.x);
       const double y = y_of(point.y);
+      const auto same = [&](const PlotPoint& other) { return other.number == point.number; };
+      if (lines_ && std::any_of(points_.begin() + static_cast<std::ptrdiff_t>(i) + 1, points_.end(), same)) {
+        text += fmt::format("<g class=\"{}\"><title>{}</title><circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\"/></g>\n",
+                            point.family, point.title, x, y);
+        continue;  // the last of a line has its number
+      }
       double label_x = x + 13, label_y = y;
       for (const auto& [dx, dy] : {Box{13, 0}, Box{-13, 0}, Box{0, -13}, Box{0, 14}, Box{12, -11}, Box{12, 12},
                                    Box{-12, -11}, Box{-12, 12}, Box{24, 0}, Box{0, -25}, Box{0, 26}, Box{-24, 0}}) {

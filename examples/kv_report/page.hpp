@@ -43,8 +43,8 @@ inline constexpr std::string_view page_notes =
                       common::family_of(r.policy)});
   }
   constexpr double rounding = 1e-5;
-  return {std::move(title), common::Axis("bits per element, K and V", false),
-          common::Axis(std::move(axis), true, rounding), std::move(points)};
+  return {std::move(title), common::Axis("bits per element, K and V", common::Scale::linear),
+          common::Axis(std::move(axis), common::Scale::tenfold, rounding), std::move(points)};
 }
 
 [[nodiscard]] inline common::Plot output_plot(const std::vector<PolicyResult>& results) {

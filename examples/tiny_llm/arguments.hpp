@@ -20,7 +20,7 @@ inline constexpr std::string_view usage =
                       [--code-waiting 1] [--json F] [--markdown F] [--svg F]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
-  tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N]
+  tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N] [--code-waiting 1] [--markdown F]
   tiny_llm speed      --model M --tokens F --cache SPEC [--cache SPEC …] [--fake-history N[,N…]] [-n TOKENS]
                       [--json F] [--markdown F] [--svg F]
 

@@ -180,13 +180,16 @@ inline constexpr int exit_bad_input = 2;
   const auto books = find_books(arguments, *session, *caches);
   if (!books) return books.error();
   if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
+  std::vector<std::pair<std::string, std::vector<Retrieval>>> results;
   for (const LayerSpecs& specs : *caches) {
-    const auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed, *options,
-                                         session->workers);
+    auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed, *options,
+                                   session->workers);
     if (!cases) return cases.error();
     fmt::print(out, "{}", table_text(text_of(specs), *cases));
+    std::fflush(out);
+    results.emplace_back(text_of(specs), std::move(*cases));
   }
-  return {};
+  return write_result(arguments, "--markdown", markdown_text(results));
 }
 
 [[nodiscard]] inline pqkv::Status speed(const Arguments& arguments, std::FILE* out) {
@@ -242,7 +245,8 @@ inline constexpr int exit_bad_input = 2;
                      "--code-waiting --seed --threads", perplexity},
       {"calibrate", "--model --tokens --cache -o --context --chunks --seed --threads", calibrate},
       {"dump", "--model --tokens -o --context --chunks --seed --threads", dump},
-      {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --seed --threads", retrieve},
+      {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --markdown --seed --threads",
+       retrieve},
       {"speed", "--model --tokens --cache --codebooks --fake-history -n --context --chunks --json --markdown --svg --seed "
                 "--threads", speed},
   };

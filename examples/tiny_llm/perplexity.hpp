@@ -195,8 +195,8 @@ struct ChunkScores {
                       fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, r.bits_all_told, r.kld_mean), common::family_of(r.policy)});
   }
   constexpr double rounding = 1e-6;
-  return {"Divergence of the next-token distribution", common::Axis("bits per element, K and V", false),
-          common::Axis("KL divergence in nats (log)", true, rounding), std::move(points)};
+  return {"Divergence of the next-token distribution", common::Axis("bits per element, K and V (log)", common::Scale::twofold),
+          common::Axis("KL divergence in nats (log)", common::Scale::tenfold, rounding), std::move(points)};
 }
 
 [[nodiscard]] inline std::string json_text(const std::vector<PerplexityResult>& results) {

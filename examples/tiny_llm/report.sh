@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# bash examples/tiny_llm/report.sh MODEL_DIR [arguments of perplexity]: builds tiny_llm in release and measures every
-# format family on the model in that folder at its full context, then decoding speed behind long histories. Writes
-# build/tiny_llm/{perplexity,lookat,speed}.{json,txt} and plots. Installs what is missing with apt-get (as root).
+# bash examples/tiny_llm/report.sh MODEL_DIR [CHUNKS]: builds tiny_llm in release and measures every format family on the
+# model in that folder at its full context (perplexity over CHUNKS contexts of the evaluation text, 8 by default), what can be
+# retrieved, and decoding speed behind long histories. Writes build/tiny_llm/{perplexity,retrieve,speed}.* with tables as
+# README.md has them, and plots. Installs what is missing with apt-get (as root).
 set -euo pipefail
-if [ $# -lt 1 ]; then
-  echo "usage: bash examples/tiny_llm/report.sh MODEL_DIR [arguments of tiny_llm perplexity]" >&2
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+  echo "usage: bash examples/tiny_llm/report.sh MODEL_DIR [CHUNKS]" >&2
   exit 2
 fi
 folder=$(cd "$1" && pwd)
-shift
+chunks=${2:-8}
 cd "$(dirname "$0")/../.."
 missing=()
 for package in cmake g++ ninja-build libeigen3-dev libfmt-dev; do
@@ -26,52 +27,56 @@ out=build/tiny_llm
 mkdir -p $out
 model=("$folder"/*.gguf)
 
+common=(--model "${model[0]}" --calibration "$folder/tokens_calibration.npy")
+
 windows=sinks=4,recent=32,window=f16
-better=run=128:centre=1:metric=1:rotate=opq
+# Keys turned back to the origin of their run, centred, in the queries' metric, rotated; values likewise, but without runs.
+fitted=centre=1:metric=1:rotate=opq
+best() { echo "k=pq8:m=dim/$1:run=64:$fitted,v=pq8:m=dim/$2:$fitted,sinks=4,recent=$3,window=f16"; }
 specs=(
-  k=exact:f32,v=exact:f32
-  k=exact:f16,v=exact:f16
+  k=exact:f16,v=exact:f16,window=f16
   k=exact:f16,v=int8:g=32,$windows
   k=exact:f16,v=int4:g=32,$windows
   k=exact:f16,v=int2:g=32,$windows
-  # plain LOOKAT: keys only, nothing kept exact but what waits for its block; then with sinks and recent tokens
-  k=pq8:m=dim/32,v=exact:f16
-  k=pq8:m=dim/16,v=exact:f16
-  k=pq8:m=dim/8,v=exact:f16
-  k=pq8:m=dim/4,v=exact:f16
+  # LOOKAT: keys only, nothing kept exact; then with sinks and recent tokens
+  k=pq8:m=dim/32,v=exact:f16,window=f16
+  k=pq8:m=dim/16,v=exact:f16,window=f16
+  k=pq8:m=dim/8,v=exact:f16,window=f16
+  k=pq8:m=dim/4,v=exact:f16,window=f16
   k=pq8:m=dim/32,v=exact:f16,$windows
   k=pq8:m=dim/16,v=exact:f16,$windows
   k=pq8:m=dim/8,v=exact:f16,$windows
   k=pq8:m=dim/4,v=exact:f16,$windows
+  # plain product quantisation of both sides
   k=pq4:m=dim/4,v=exact:f16,$windows
-  k=pq4:m=dim/2,v=exact:f16,$windows
   k=pq4:m=dim/2,v=int4:g=32,$windows
-  k=pq4:m=dim/4,v=int2:g=32,$windows
-  k=pq4:m=dim/2,v=pq4:m=dim/2,$windows
   k=pq4:m=dim/4,v=pq4:m=dim/4,$windows
-  k=pq8:m=dim/4,v=pq8:m=dim/4,$windows
+  k=pq4:m=dim/2,v=pq4:m=dim/2,$windows
   k=pq8:m=dim/8,v=pq8:m=dim/8,$windows
-  # keys turned to their run's origin, centred, in the queries' metric, rotated; values likewise
-  k=pq8:m=dim/8:$better,v=exact:f16,$windows
-  k=pq8:m=dim/4:$better,v=int4:g=32,$windows
-  k=pq4:m=dim/2:$better,v=pq4:m=dim/2:centre=1:metric=1:rotate=opq,$windows
-  k=pq8:m=dim/4:$better,v=pq8:m=dim/4:centre=1:metric=1:rotate=opq,$windows
-  k=pq8:m=dim/8:$better,v=pq8:m=dim/8:centre=1:metric=1:rotate=opq,$windows
+  k=pq8:m=dim/4,v=pq8:m=dim/4,$windows
+  # fitted: the keys of a LOOKAT row, 4-bit codes, and about 1, 2, 3 and 4 bits all told
+  k=pq8:m=dim/8:run=64:$fitted,v=exact:f16,$windows
+  k=pq4:m=dim/2:run=64:$fitted,v=int4:g=32,$windows
+  k=pq4:m=dim/4:run=64:$fitted,v=pq4:m=dim/4:$fitted,$windows
+  "$(best 16 16 32)"
+  "$(best 4 8 32)"
+  "$(best 4 4 64)"
+  "$(best 2 4 64)"
 )
 arguments=()
 for spec in "${specs[@]}"; do arguments+=(--cache "$spec"); done
-$program perplexity --model "${model[0]}" --tokens "$folder/tokens_evaluation.npy" \
-  --calibration "$folder/tokens_calibration.npy" "${arguments[@]}" --json $out/perplexity.json --svg $out/perplexity.svg \
-  "$@" | tee $out/perplexity.txt
+# --code-waiting: nothing but sinks and recent tokens is exact, so that bits count everything that a query can read.
+$program perplexity "${common[@]}" --tokens "$folder/tokens_evaluation.npy" "${arguments[@]}" --chunks "$chunks" \
+  --code-waiting 1 --json $out/perplexity.json --markdown $out/perplexity.md --svg $out/perplexity.svg | tee $out/perplexity.txt
 
-# Plain LOOKAT to the letter: the newest tokens are not exact for a while either.
-arguments=()
-for m in 32 16 8 4; do arguments+=(--cache k=pq8:m=dim/$m,v=exact:f16); done
-$program perplexity --model "${model[0]}" --tokens "$folder/tokens_evaluation.npy" \
-  --calibration "$folder/tokens_calibration.npy" "${arguments[@]}" --code-waiting 1 --json $out/lookat.json "$@" |
-  tee $out/lookat.txt
+$program retrieve "${common[@]}" --tokens "$folder/tokens_evaluation.npy" --code-waiting 1 --cache "${specs[0]}" \
+  --cache k=pq8:m=dim/8,v=exact:f16,window=f16 --cache "$(best 16 16 32)" --cache "$(best 4 8 32)" \
+  --cache "$(best 4 4 64)" --markdown $out/retrieve.md | tee $out/retrieve.txt
 
 $program speed --model "${model[0]}" --tokens "$folder/tokens_calibration.npy" --fake-history 1024,4096,16384,65536,262144 \
-  --cache k=exact:f16,v=exact:f16,$windows --cache k=exact:f16,v=int4:g=32,$windows \
-  --cache k=pq8:m=dim/8,v=exact:f16,$windows --cache k=pq4:m=dim/4,v=int4:g=32,$windows \
-  --cache k=pq4:m=dim/4,v=pq4:m=dim/4,$windows --json $out/speed.json --svg $out/speed.svg | tee $out/speed.txt
+  --cache k=exact:f16,v=exact:f16,window=f16 --cache k=exact:f16,v=int4:g=32,recent=32,window=f16 \
+  --cache k=pq8:m=dim/8,v=exact:f16,recent=32,window=f16 --cache k=pq4:m=dim/4,v=int4:g=32,recent=32,window=f16 \
+  --cache k=pq4:m=dim/4,v=pq4:m=dim/4,recent=32,window=f16 \
+  --cache "k=pq4:m=dim/2:run=64:$fitted,v=int4:g=32,recent=32,window=f16" \
+  --cache "k=pq8:m=dim/4:run=64:$fitted,v=int4:g=32,recent=32,window=f16" \
+  --json $out/speed.json --markdown $out/speed.md --svg $out/speed.svg | tee $out/speed.txt

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tiny_llm/perplexity.hpp"
@@ -115,6 +116,18 @@ inline constexpr std::size_t passage_tokens = 24;
     text += fmt::format("  {:>5} tokens, depth {:>3.0f} %: right token's probability {:.4f}, median rank {:.0f}; "
                         "{:+.4f} nats by the plant\n",
                         r.length, 100 * r.depth, r.probability, r.median_rank, r.gain);
+  }
+  return text;
+}
+
+/// The table for a README: probability and rank (0 is the most likely) per spec, length and depth.
+[[nodiscard]] inline std::string markdown_text(const std::vector<std::pair<std::string, std::vector<Retrieval>>>& results) {
+  std::string text = "| cache | tokens | depth | probability | rank | gain in nats |\n|---|---|---|---|---|---|\n";
+  for (const auto& [policy, cases] : results) {
+    for (const Retrieval& r : cases) {
+      text += fmt::format("| `{}` | {} | {:.0f} % | {:.4f} | {:.0f} | {:+.3f} |\n", policy, r.length, 100 * r.depth,
+                          r.probability, r.median_rank, r.gain);
+    }
   }
   return text;
 }

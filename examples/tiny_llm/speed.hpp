@@ -154,8 +154,8 @@ namespace detail {
   for (const SpeedResult& r : results) {
     points.push_back({static_cast<double>(r.history), r.decode_tokens_per_s, r.number, r.policy, common::family_of(r.policy)});
   }
-  return {"Decoding speed over context", common::Axis("tokens in the cache (log)", true),
-          common::Axis("tokens/s, one thread (log)", true), std::move(points), true};
+  return {"Decoding speed over context", common::Axis("tokens in the cache (log)", common::Scale::fourfold),
+          common::Axis("tokens/s, one thread (log)", common::Scale::fourfold), std::move(points), true};
 }
 
 }  // namespace tiny_llm
