@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bash examples/tiny_llm/report.sh MODEL_DIR [CHUNKS]: builds tiny_llm in release and measures every format family on the
-# model in that folder at its full context (perplexity over CHUNKS contexts of the evaluation text, 8 by default), what can be
+# model in that folder at its full context (perplexity over CHUNKS contexts of the evaluation text, 12 by default), what can be
 # retrieved, and decoding speed behind long histories. Writes build/tiny_llm/{perplexity,retrieve,speed}.* with tables as
 # README.md has them, and plots. Installs what is missing with apt-get (as root).
 set -euo pipefail
@@ -9,7 +9,7 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
   exit 2
 fi
 folder=$(cd "$1" && pwd)
-chunks=${2:-8}
+chunks=${2:-12}
 cd "$(dirname "$0")/../.."
 missing=()
 for package in cmake g++ ninja-build libeigen3-dev libfmt-dev; do
