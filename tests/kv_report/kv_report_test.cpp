@@ -1,17 +1,9 @@
 // kv_report as a user runs it, and its figures against an independent computation in double.
-#include "kv_report/run.hpp"
-
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <sstream>
 
-#include "catch.hpp"
-#include "support/data.hpp"
+#include "kv_report/program.hpp"
 
 using namespace pqkv::test;
-namespace files = std::filesystem;
 
 namespace {
 
@@ -19,86 +11,6 @@ namespace {
 constexpr double metric_tolerance = 1e-3;
 
 const std::string data = (files::path(__FILE__).parent_path().parent_path().parent_path() / "examples/data/").string();
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-std::string contents(std::FILE* file) {
-  std::string text;
-  std::rewind(file);
-  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) text.push_back(static_cast<char>(c));
-  std::fclose(file);
-  return text;
-}
-
-Outcome run(const std::vector<std::string>& arguments) {
-  std::FILE* out = std::tmpfile();
-  std::FILE* err = std::tmpfile();
-  const int code = kv_report::run(arguments, out, err);
-  return {code, contents(out), contents(err)};
-}
-
-std::string read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-/// The numbers of one JSON object per policy, in order.
-std::vector<std::map<std::string, double>> parse(const std::string& json) {
-  std::vector<std::map<std::string, double>> rows;
-  for (std::size_t at = json.find("{\"policy\""); at != std::string::npos; at = json.find("{\"policy\"", at + 1)) {
-    auto& row = rows.emplace_back();
-    std::size_t place = json.find("\", \"", at) + 3;
-    const std::size_t end = json.find('}', at);
-    while (place < end) {
-      const std::size_t close = json.find('"', place + 1);
-      row[json.substr(place + 1, close - place - 1)] = std::stod(json.substr(close + 2));
-      const std::size_t comma = json.find(", \"", close);
-      place = comma == std::string::npos ? end : comma + 2;
-    }
-  }
-  return rows;
-}
-
-/// Small files of one text, made on the spot.
-struct Files {
-  files::path folder = files::temp_directory_path() / "pqkv_kv_report_test";
-  Files() {
-    files::create_directories(folder);
-    write("q", {2, 4, 40, 16}, 1);
-    write("k", {2, 2, 40, 16}, 2);
-    write("v", {2, 2, 40, 16}, 3);
-  }
-  ~Files() { files::remove_all(folder); }
-  std::string path(const std::string& name) const { return (folder / (name + ".npy")).string(); }
-  void write(const std::string& name, const std::vector<std::size_t>& shape, std::uint64_t seed) const {
-    std::size_t count = 1;
-    for (const std::size_t size : shape) count *= size;
-    REQUIRE(pqkv::write_npy(path(name), shape, normal_floats(count, seed), pqkv::ScalarType::f16));
-  }
-  std::vector<std::string> arguments(const std::string& q = "q", const std::string& k = "k",
-                                     const std::string& v = "v") const {
-    return {"--queries", path(q), "--keys", path(k), "--values", path(v), "--threads", "2"};
-  }
-};
-
-void refused(const std::vector<std::string>& arguments, const std::string& text) {
-  const Outcome outcome = run(arguments);
-  INFO(outcome.err);
-  CHECK(outcome.code == 2);
-  CHECK(outcome.out.find("policy") == std::string::npos);
-  CHECK(outcome.err.find(text) != std::string::npos);
-}
-
-std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 /// Means of a head by nothing but the definitions.
 struct Plain {
@@ -305,66 +217,6 @@ TEST_CASE("table, CSV and page are written, and the page needs nothing from else
   CHECK(page.find("<svg") != std::string::npos);
   CHECK(page.find("prefers-color-scheme: dark") != std::string::npos);
   CHECK(page.find("http") == std::string::npos);
-}
-
-TEST_CASE("the model's RoPE is what the flags say, and policies with runs need it") {
-  // Keys that are one row turned to each position: as those flags have it, every run looks the same.
-  const Files inputs;
-  const std::string json = (inputs.folder / "out.json").string();
-  const auto error_with = [&](const std::string& keys, const std::vector<std::string>& flags, const std::string& policy) {
-    const std::vector<std::string> rest = {"--policy", policy, "--json", json};
-    const Outcome outcome = run(inputs.arguments("q", keys, "v") + flags + rest);
-    INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
-    return parse(read(json)).at(0).at("output_relative_error");
-  };
-  const auto write_turned = [&](const std::string& name, const pqkv::Rope& rope) {
-    std::vector<float> rows;
-    const auto row = normal_floats(16, 8);
-    for (std::size_t head = 0; head < 4; ++head) {
-      for (std::size_t t = 0; t < 40; ++t) {
-        rows.insert(rows.end(), row.begin(), row.end());
-        rope.turn(static_cast<double>(t), rows.data() + rows.size() - 16);
-      }
-    }
-    const std::size_t shape[] = {2, 2, 40, 16};
-    REQUIRE(pqkv::write_npy(inputs.path(name), shape, rows));
-  };
-  using Flags = std::vector<std::string>;
-  const Flags adjacent = {"--rope-theta", "500"}, half = {"--rope-theta", "500", "--rope-pairing", "half"};
-  const Flags partial = {"--rope-theta", "500", "--rope-dims", "8"}, other = {"--rope-theta", "5"};
-  write_turned("adjacent", pqkv::Rope::with_base(16, 500));
-  write_turned("half", pqkv::Rope::with_base(16, 500, pqkv::RopePairing::half_split));
-  write_turned("partial", pqkv::Rope::with_base(8, 500));
-  // The mean is all there is to such keys, if and only if they are turned as the model did.
-  const std::string policy = "k=pq4:m=1:run=32:centre=1,v=exact:f32";
-  for (const auto& [keys, right] : {std::pair{std::string("adjacent"), adjacent}, {"half", half}, {"partial", partial}}) {
-    for (const Flags& flags : {adjacent, half, partial, other}) {
-      INFO(keys << " as " << flags[1] << (flags.size() > 2 ? flags[3] : ""));
-      const double error = error_with(keys, flags, policy);
-      if (flags == right) {
-        CHECK(error < 2e-2);  // what is left is the term's low rank, 1 % of the mean
-      } else {
-        CHECK(error > 5e-2);
-      }
-    }
-  }
-  CHECK(error_with("adjacent", {"--rope-theta", "500", "--rope-pairing", "adjacent", "--rope-dims", "16"}, policy) ==
-        error_with("adjacent", adjacent, policy));
-
-  const auto flags = [&](const Flags& more) { return inputs.arguments() + Flags{"--policy", policy} + more; };
-  const Outcome without = run(flags({}));
-  CHECK(without.code == 2);
-  CHECK(without.err.find("layer 0 head 0: runs of 32 tokens need the model's RoPE, and none was given") != std::string::npos);
-  refused(flags({"--rope-theta", "wide"}), "--rope-theta: 'wide' is not a whole number");
-  refused(flags({"--rope-theta"}), "--rope-theta needs a value");
-  refused(flags({"--rope-theta", "500", "--rope-pairing", "both"}), "--rope-pairing: adjacent or half");
-  refused(flags({"--rope-theta", "500", "--rope-dims", "18"}), "--rope-dims 18 of rows of 16");
-  refused(flags({"--rope-theta", "500", "--rope-dims", "7"}), "--rope-dims 7 of rows of 16");
-  // Values have no metric in a dump.
-  const Outcome metric = run(inputs.arguments() + Flags{"--policy", "k=exact:f32,v=pq4:m=4:metric=1"});
-  CHECK(metric.code == 2);
-  CHECK(metric.err.find("a metric needs calibration queries (keys) or the output projection (values)") != std::string::npos);
 }
 
 TEST_CASE("bad files are refused with a message of their own and exit code 2") {
