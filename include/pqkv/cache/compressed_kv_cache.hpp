@@ -49,6 +49,14 @@ class CompressedKVCache {
     return cache;
   }
 
+  /// A cache of heads that were made (loaded) one by one, [layers][kv_heads]. Expects as many as the shape has, of its dim.
+  [[nodiscard]] static CompressedKVCache of_heads(const CacheShape& shape, std::vector<Head> heads) noexcept {
+    PQKV_EXPECTS(heads.size() == shape.layers * shape.kv_heads);
+    CompressedKVCache cache(shape);
+    cache.heads_ = std::move(heads);
+    return cache;
+  }
+
   [[nodiscard]] const CacheShape& shape() const noexcept { return shape_; }
   [[nodiscard]] Head& head(std::size_t layer, std::size_t head) noexcept {
     PQKV_EXPECTS(layer < shape_.layers && head < shape_.kv_heads);

@@ -155,7 +155,11 @@ class SealedTokens {
     return out.runs_.assign(runs_) && store_.fork_into(out.store_);
   }
 
-  /// Loading: filled pages in turn, then the runs over their blocks. False when memory runs out.
+  /// Loading: blocks one by one (expects room) or filled pages in turn, then the runs over them. False when memory runs out.
+  [[nodiscard]] NewBlock add_block() noexcept {
+    const std::size_t block = store_.take();
+    return {{}, store_.key_block(block), store_.value_block(block)};
+  }
   [[nodiscard]] bool add_filled(PageRef page, std::size_t used) noexcept { return store_.add_filled(std::move(page), used); }
   [[nodiscard]] bool add_run(const Run& run, std::span<const std::uint32_t> dead) noexcept {
     if (!runs_.reserve(runs_.size() + 1)) return false;

@@ -112,6 +112,19 @@ class ExactWindow {
     places_[index].weight += weight;
   }
 
+  /// Loading: `count` tokens as they were saved, rows in the window's own scalar type. False when memory runs out.
+  [[nodiscard]] bool restore(std::size_t count, const void* keys, const void* values, const std::int64_t* positions,
+                             const std::int64_t* shifts, const float* weights) noexcept {
+    if (!keys_.grow(count * rows_.row_bytes()) || !values_.grow(count * rows_.row_bytes()) || !places_.grow(count)) return false;
+    capacity_ = std::max(capacity_, count);
+    tokens_ = count;
+    if (count != 0) std::memcpy(keys_.data(), keys, count * rows_.row_bytes());
+    if (count != 0) std::memcpy(values_.data(), values, count * rows_.row_bytes());
+    for (std::size_t i = 0; i < count; ++i) places_[i] = {positions[i], shifts[i], weights[i]};
+    recheck();
+    return true;
+  }
+
   void drop_oldest(std::size_t count) noexcept {
     PQKV_EXPECTS(count <= tokens_);
     move_down(0, count, tokens_ - count);
