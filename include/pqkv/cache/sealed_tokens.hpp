@@ -259,7 +259,6 @@ class SealedTokens {
       std::memcpy(store_.key_block(copy), store_.key_block(block), store_.block_bytes().key);
       std::memcpy(store_.value_block(copy), store_.value_block(block), store_.block_bytes().value);
       store_.dead(copy) = ~(whole & ~low);
-      store_.dead(block) |= ~low;
       moved = static_cast<std::size_t>(std::popcount(whole & ~low));
       runs_.insert(i + 1, {.first_block = copy,
                            .tokens = static_cast<std::size_t>(std::bit_width(whole & ~low)),
