@@ -75,7 +75,8 @@ void time_attend(benchmark::State& state, const std::function<Head()>& make) {
 
 /// Mapping a prompt that was saved, and one attention over it.
 void time_map(benchmark::State& state, bool attended) {
-  static constexpr Checksum none{tag("none"), [](std::uint32_t, const void*, std::size_t) noexcept { return std::uint32_t{0}; }};
+  static constexpr Checksum none{tag("none"),
+                                 [](std::uint32_t, const void*, std::size_t) noexcept { return std::uint32_t{0}; }};
   const std::string path = (std::filesystem::temp_directory_path() / "pqkv_bench_prompt").string();
   const Head head = filled(long_prompt);
   must(save_file(path, [&](FileSink& sink) { return save_head(sink, head, none); }));
@@ -84,7 +85,8 @@ void time_map(benchmark::State& state, bool attended) {
   Workspace<AnyKeys, AnyValues> workspace;
   const double nanoseconds = nanoseconds_per_iteration(state, [&] {
     MappedFileSource source(must(MappedFile::open(path)));
-    const Head mapped = must(load_head(source, head.keys(), head.values(), none, {.rope = head.options().rope, .verify_blocks = false}));
+    const Head mapped = must(
+        load_head(source, head.keys(), head.values(), none, {.rope = head.options().rope, .verify_blocks = false}));
     if (attended) attend(mapped, FloatRows(query.data(), 1, dim), out.data(), dim, workspace);
     benchmark::DoNotOptimize(out.data());
   });
@@ -92,9 +94,13 @@ void time_map(benchmark::State& state, bool attended) {
   std::remove(path.c_str());
 }
 
-void add(const char* name, const std::function<void(benchmark::State&)>& run) { benchmark::RegisterBenchmark(name, run); }
+void add(const char* name, const std::function<void(benchmark::State&)>& run) {
+  benchmark::RegisterBenchmark(name, run);
+}
 void add_change(const char* name, std::size_t changed, const std::function<void(Head&)>& change) {
-  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) { time_changes(state, changed, change); })->UseManualTime();
+  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) {
+    time_changes(state, changed, change);
+  })->UseManualTime();
 }
 
 }  // namespace
@@ -111,7 +117,9 @@ void register_sequence() {
   add_change("sequence/truncate/half", tokens / 2, [](Head& head) { head.truncate(tokens / 2); });
   add_change("sequence/truncate/one", 1, [](Head& head) { head.truncate(tokens - 1); });
   add_change("sequence/erase/half", tokens / 2, [](Head& head) { must(head.erase({4, tokens / 2})); });
-  add_change("sequence/erase/half_and_close", tokens / 2, [](Head& head) { must(head.erase({4, tokens / 2}, Gap::close)); });
+  add_change("sequence/erase/half_and_close", tokens / 2, [](Head& head) {
+    must(head.erase({4, tokens / 2}, Gap::close));
+  });
   add_change("sequence/erase/one", 1, [](Head& head) { must(head.erase({tokens / 3, 1})); });
   add_change("sequence/erase/every_second", tokens / 2, [](Head& head) {
     static const std::vector<TokenRange> ranges = every_second(tokens);
@@ -122,7 +130,8 @@ void register_sequence() {
   add("sequence/map_and_attend", [](benchmark::State& state) { time_map(state, true); });
 
   add("sequence/attend/fresh", [](benchmark::State& state) { time_attend(state, [] { return filled(tokens); }); });
-  add("sequence/attend/fresh_half", [](benchmark::State& state) { time_attend(state, [] { return filled(tokens / 2); }); });
+  add("sequence/attend/fresh_half",
+      [](benchmark::State& state) { time_attend(state, [] { return filled(tokens / 2); }); });
   const auto after = [](const char* name, const std::function<void(Head&)>& change) {
     add(name, [=](benchmark::State& state) {
       time_attend(state, [&] {
@@ -135,7 +144,9 @@ void register_sequence() {
   after("sequence/attend/after_fork", [](Head&) {});
   after("sequence/attend/after_truncate_half", [](Head& head) { head.truncate(tokens / 2); });
   after("sequence/attend/after_shift", [](Head& head) { must(head.shift({4, tokens - 4}, -1)); });
-  after("sequence/attend/after_erase_half_and_close", [](Head& head) { must(head.erase({4, tokens / 2}, Gap::close)); });
+  after("sequence/attend/after_erase_half_and_close", [](Head& head) {
+    must(head.erase({4, tokens / 2}, Gap::close));
+  });
   after("sequence/attend/after_erase_every_second", [](Head& head) { must(head.erase(every_second(tokens))); });
 }
 

@@ -30,17 +30,25 @@ std::vector<Case> cases() {
           {"sinks", {.sink_logits = logits}},
           {"slopes", {.alibi_slopes = slopes}},
           {"bias", {.bias = bias}},
-          {"all", {.scale = 0.4f, .soft_cap = 2.0f, .sliding_window = 120, .sink_logits = logits, .alibi_slopes = slopes, .bias = bias}}};
+          {"all",
+           {.scale = 0.4f,
+            .soft_cap = 2.0f,
+            .sliding_window = 120,
+            .sink_logits = logits,
+            .alibi_slopes = slopes,
+            .bias = bias}}};
 }
 
-ReferenceOptions reference_of(const AttendOptions& options, std::size_t query_head, std::size_t tokens, std::int64_t position) {
+ReferenceOptions reference_of(const AttendOptions& options, std::size_t query_head, std::size_t tokens,
+                              std::int64_t position) {
   ReferenceOptions out;
   out.scale = options.scale != 0 ? static_cast<double>(options.scale) : 1 / std::sqrt(static_cast<double>(dim));
   out.soft_cap = static_cast<double>(options.soft_cap);
   out.window = static_cast<std::int64_t>(options.sliding_window);
   if (!options.alibi_slopes.empty()) out.slope = static_cast<double>(options.alibi_slopes[query_head]);
   if (!options.sink_logits.empty()) out.sink = static_cast<double>(options.sink_logits[query_head]);
-  if (!options.bias.empty()) out.bias.assign(options.bias.begin(), options.bias.begin() + static_cast<std::ptrdiff_t>(tokens));
+  if (!options.bias.empty())
+    out.bias.assign(options.bias.begin(), options.bias.begin() + static_cast<std::ptrdiff_t>(tokens));
   out.query_position = position;
   return out;
 }
@@ -50,7 +58,8 @@ void require_equal(const float* out, const std::vector<double>& expected) {
 }
 
 Head filled(std::size_t tokens, const Rope* rope = nullptr) {
-  Head head(ExactKeys{dim}, ExactValues{dim}, {.sinks = 3, .recent = 17, .rope = rope != nullptr ? std::make_shared<const Rope>(*rope) : nullptr});
+  Head head(ExactKeys{dim}, ExactValues{dim},
+            {.sinks = 3, .recent = 17, .rope = rope != nullptr ? std::make_shared<const Rope>(*rope) : nullptr});
   const auto keys = normal_floats(tokens * dim, 1);
   const auto values = normal_floats(tokens * dim, 2);
   REQUIRE(head.append(Rows(keys.data(), tokens, dim), Rows(values.data(), tokens, dim)));
@@ -69,9 +78,9 @@ TEST_CASE("score options are what they say") {
       std::vector<float> outs(group * dim);
       attend(head, {queries.data(), group, dim}, outs.data(), dim, workspace, each.options);
       for (std::size_t q = 0; q < group; ++q) {
-        require_equal(outs.data() + q * dim,
-                      reference_attention(queries.data() + q * dim, dim, tokens_of(head), {},
-                                          reference_of(each.options, q, tokens, static_cast<std::int64_t>(tokens) - 1)));
+        require_equal(outs.data() + q * dim, reference_attention(queries.data() + q * dim, dim, tokens_of(head), {},
+                                                                 reference_of(each.options, q, tokens,
+                                                                              static_cast<std::int64_t>(tokens) - 1)));
       }
     }
   }
@@ -88,7 +97,8 @@ TEST_CASE("score options follow tokens that were erased and moved") {
     const std::vector<TokenRange> holes = {{1, 1}, {45, 3}, {50, 1}, {100, 70}, {290, 2}};
     REQUIRE(head.erase(holes));
     for (std::size_t i = holes.size(); i-- > 0;) {
-      tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(holes[i].first), tokens.begin() + static_cast<std::ptrdiff_t>(holes[i].end()));
+      tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(holes[i].first),
+                   tokens.begin() + static_cast<std::ptrdiff_t>(holes[i].end()));
     }
     REQUIRE(head.shift({60, 50}, 30));
     for (std::size_t t = 60; t < 110; ++t) tokens[t].position += 30, tokens[t].shift += 30;
@@ -128,9 +138,9 @@ TEST_CASE("extend keeps to the options, for the past and for the chunk") {
     auto tokens = tokens_of(head);
     Workspace<ExactKeys, ExactValues> workspace;
     std::vector<float> outs(chunk * group * dim);
-    REQUIRE(extend(head, ChunkRows<const float>{queries.data(), chunk, group, group * dim, dim}, Rows(keys.data(), chunk, dim),
-                   Rows(values.data(), chunk, dim), ChunkRows<float>{outs.data(), chunk, group, group * dim, dim}, workspace,
-                   each.options));
+    REQUIRE(extend(head, ChunkRows<const float>{queries.data(), chunk, group, group * dim, dim},
+                   Rows(keys.data(), chunk, dim), Rows(values.data(), chunk, dim),
+                   ChunkRows<float>{outs.data(), chunk, group, group * dim, dim}, workspace, each.options));
     for (std::size_t t = 0; t < chunk; ++t) {
       const auto position = static_cast<std::int64_t>(past + t);
       tokens.push_back({as_doubles(keys.data() + t * dim, dim), as_doubles(values.data() + t * dim, dim), position, 0});
@@ -148,7 +158,8 @@ TEST_CASE("layers and batches of sequences give each head its own options") {
   constexpr std::size_t width = kv_heads * dim, query_heads = kv_heads * group;
   std::vector<Cache> caches;
   for (const std::size_t tokens : {5, 150, 70}) {
-    caches.push_back(Cache::make({1, kv_heads, dim}, {ExactKeys{dim}}, {ExactValues{dim}}, {.sinks = 2, .recent = 9}).value());
+    caches.push_back(
+        Cache::make({1, kv_heads, dim}, {ExactKeys{dim}}, {ExactValues{dim}}, {.sinks = 2, .recent = 9}).value());
     const auto keys = normal_floats(tokens * width, tokens);
     const auto values = normal_floats(tokens * width, tokens + 1);
     REQUIRE(caches.back().append_layer(0, Rows(keys.data(), tokens, width), Rows(values.data(), tokens, width)));
@@ -160,7 +171,8 @@ TEST_CASE("layers and batches of sequences give each head its own options") {
     std::vector<SequenceStep<ExactKeys, ExactValues>> steps;
     for (std::size_t s = 0; s < caches.size(); ++s) {
       const std::size_t at = s * query_heads * dim;
-      steps.push_back({&caches[s], FloatRows(queries.data() + at, query_heads, dim), outs.data() + at, dim, each.options});
+      steps.push_back(
+          {&caches[s], FloatRows(queries.data() + at, query_heads, dim), outs.data() + at, dim, each.options});
     }
     auto workspaces = make_workspaces(caches[0], group);
     attend_batch<ExactKeys, ExactValues>(0, steps, workspaces);
@@ -169,8 +181,9 @@ TEST_CASE("layers and batches of sequences give each head its own options") {
       attend_layer(caches[s], 0, steps[s].queries, alone.data(), dim, workspaces, each.options);
       for (std::size_t h = 0; h < query_heads; ++h) {
         const Head& head = caches[s].head(0, h / group);
-        const auto expected = reference_attention(steps[s].queries.row(h), dim, tokens_of(head), {},
-                                                  reference_of(each.options, h, head.tokens(), head.next_position() - 1));
+        const auto expected =
+            reference_attention(steps[s].queries.row(h), dim, tokens_of(head), {},
+                                reference_of(each.options, h, head.tokens(), head.next_position() - 1));
         require_equal(alone.data() + h * dim, expected);
         require_equal(steps[s].outs + h * dim, expected);
       }

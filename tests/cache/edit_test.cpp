@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "catch.hpp"
+#include "support/allocations.hpp"
 #include "support/policies.hpp"
 #include "support/sequence.hpp"
 
@@ -20,9 +21,14 @@ using ExactHead = HeadCache<ExactKeys, ExactValues>;
 /// The ways in which models turn rows.
 std::vector<Rope> ropes() {
   std::vector<double> stretched;  // some other table: YaRN's or a linear scaling's
-  for (std::size_t i = 0; i < dim / 2; ++i) stretched.push_back(std::pow(5e5, -static_cast<double>(i) / 16.0) / (i < 8 ? 1 : 4));
-  return {Rope::with_base(dim, 1e4), Rope::with_base(dim, 1e4, RopePairing::half_split), Rope::with_base(dim / 2, 1e4),
-          Rope::with_base(dim / 4, 5e5, RopePairing::half_split), Rope(stretched, RopePairing::half_split), Rope()};
+  for (std::size_t i = 0; i < dim / 2; ++i)
+    stretched.push_back(std::pow(5e5, -static_cast<double>(i) / 16.0) / (i < 8 ? 1 : 4));
+  return {Rope::with_base(dim, 1e4),
+          Rope::with_base(dim, 1e4, RopePairing::half_split),
+          Rope::with_base(dim / 2, 1e4),
+          Rope::with_base(dim / 4, 5e5, RopePairing::half_split),
+          Rope(stretched, RopePairing::half_split),
+          Rope()};
 }
 
 CacheOptions with_rope(const Rope& rope, CacheOptions options = {.sinks = 3, .recent = 20}) {
@@ -38,7 +44,8 @@ void append_rows(Head& head, std::size_t tokens, std::uint64_t seed) {
 }
 
 void erase_from(std::vector<ReferenceToken>& tokens, TokenRange range, Gap gap) {
-  tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(range.first), tokens.begin() + static_cast<std::ptrdiff_t>(range.end()));
+  tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(range.first),
+               tokens.begin() + static_cast<std::ptrdiff_t>(range.end()));
   if (gap == Gap::keep) return;
   for (std::size_t t = range.first; t < tokens.size(); ++t) {
     tokens[t].position -= static_cast<std::int64_t>(range.count);
@@ -82,7 +89,8 @@ TEST_CASE("what is erased is gone, the rest stays, whatever the formats") {
                                     AnyValues(Pq4Values::make(random_codebook(dim, 8, 16)).value())}) {
       INFO(keys.describe() << " / " << values.describe());
       const double tolerance = keys.describe().starts_with("pq4") ? table_tolerance : attention_tolerance;
-      for (const TokenRange range : {TokenRange{0, 5}, {2, 1}, {40, 32}, {35, 32}, {35, 100}, {100, 3}, {300, 47}, {340, 7}, {0, 347}, {5, 0}}) {
+      for (const TokenRange range :
+           {TokenRange{0, 5}, {2, 1}, {40, 32}, {35, 32}, {35, 100}, {100, 3}, {300, 47}, {340, 7}, {0, 347}, {5, 0}}) {
         HeadCache head(keys, values, {.sinks = 3, .recent = 20});
         append_rows(head, 347, 10);
         auto tokens = tokens_of(head);
@@ -151,7 +159,10 @@ TEST_CASE("after a shift attention is that of keys turned one by one") {
       HeadCache head(keys, AnyValues(ExactValues(dim)), with_rope(rope));
       append_rows(head, 300, 40);
       auto tokens = tokens_of(head);
-      for (const auto& [range, gap] : {std::pair{TokenRange{3, 50}, Gap::close}, {{40, 10}, Gap::close}, {{70, 5}, Gap::keep}, {{100, 120}, Gap::close}}) {
+      for (const auto& [range, gap] : {std::pair{TokenRange{3, 50}, Gap::close},
+                                       {{40, 10}, Gap::close},
+                                       {{70, 5}, Gap::keep},
+                                       {{100, 120}, Gap::close}}) {
         REQUIRE(head.erase(range, gap));
         erase_from(tokens, range, gap);
         require_positions(head, tokens);
@@ -169,12 +180,28 @@ TEST_CASE("after a shift attention is that of keys turned one by one") {
 TEST_CASE("pq4 keys move too") {
   const auto query = normal_floats(dim, 4);
   const Rope rope = Rope::with_base(dim, 1e4, RopePairing::half_split);
-  HeadCache head(Pq4Keys::make(random_codebook(dim, 8, 16)).value(), Int4Values::make(dim, 16).value(), with_rope(rope));
+  HeadCache head(Pq4Keys::make(random_codebook(dim, 8, 16)).value(), Int4Values::make(dim, 16).value(),
+                 with_rope(rope));
   append_rows(head, 300, 42);
   auto tokens = tokens_of(head);
   REQUIRE(head.erase({10, 111}, Gap::close));
   erase_from(tokens, {10, 111}, Gap::close);
   CHECK(attention_error(head, query, tokens, rope) < table_tolerance);
+}
+
+TEST_CASE("attention over moved and erased tokens allocates nothing") {
+  const auto query = normal_floats(dim, 8);
+  for (const AnyKeys& keys : all_keys()) {
+    HeadCache head(keys, AnyValues(Int4Values::make(dim, 16).value()), with_rope(Rope::with_base(dim, 1e4)));
+    append_rows(head, 300, 44);
+    Workspace<AnyKeys, AnyValues> workspace;
+    workspace.reserve(head, 1);
+    std::vector<float> out(dim);
+    for (const TokenRange range : {TokenRange{10, 50}, {100, 3}, {200, 1}}) REQUIRE(head.erase(range, Gap::close));
+    const std::size_t before = allocations();
+    attend(head, {query.data(), 1, dim}, out.data(), dim, workspace, {.soft_cap = 3.0f, .sliding_window = 200});
+    CHECK(allocations() == before);
+  }
 }
 
 TEST_CASE("a thousand shifts lose no more than one") {
@@ -247,7 +274,8 @@ TEST_CASE("nothing moves without a Rope, and nothing changes on a bad range") {
 
 TEST_CASE("memory tokens take the place of a stretch and stay exact") {
   const auto query = normal_floats(dim, 7);
-  HeadCache head(Pq8Keys::make(random_codebook(dim, 8, 256)).value(), Int8Values::make(dim, 16).value(), {.sinks = 2, .recent = 8, .max_tokens = 400});
+  HeadCache head(Pq8Keys::make(random_codebook(dim, 8, 256)).value(), Int8Values::make(dim, 16).value(),
+                 {.sinks = 2, .recent = 8, .max_tokens = 400});
   append_rows(head, 300, 80);
   auto tokens = tokens_of(head);
   const auto keys = normal_floats(8 * dim, 81);
@@ -256,7 +284,8 @@ TEST_CASE("memory tokens take the place of a stretch and stay exact") {
   std::vector<ReferenceToken> memory;
   for (std::size_t i = 0; i < 8; ++i) {
     positions.push_back(static_cast<std::int64_t>(50 + 8 * i));
-    memory.push_back({as_doubles(keys.data() + i * dim, dim), as_doubles(values.data() + i * dim, dim), positions[i], 0});
+    memory.push_back(
+        {as_doubles(keys.data() + i * dim, dim), as_doubles(values.data() + i * dim, dim), positions[i], 0});
   }
   const Rows key_rows(keys.data(), 8, dim), value_rows(values.data(), 8, dim);
   REQUIRE(head.replace({50, 64}, key_rows, value_rows, positions));
@@ -275,7 +304,8 @@ TEST_CASE("memory tokens take the place of a stretch and stay exact") {
   CHECK(head.replace({held, 1}, key_rows, value_rows, positions).error().code == Errc::invalid_parameter);
   const auto many = normal_floats(60 * dim, 84);
   const std::vector<std::int64_t> places(60, 1);
-  CHECK(head.replace({0, 1}, Rows(many.data(), 60, dim), Rows(many.data(), 60, dim), places).error().code == Errc::cache_full);
+  CHECK(head.replace({0, 1}, Rows(many.data(), 60, dim), Rows(many.data(), 60, dim), places).error().code ==
+        Errc::cache_full);
   CHECK(head.tokens() == held);
 }
 
@@ -296,7 +326,9 @@ TEST_CASE("tokens merge into the open slot by their weights") {
   head.decode(1, key.data(), value.data());
   rope.turn(-7.0, key.data());
   for (std::size_t d = 0; d < dim; ++d) {
-    const double mean = (0.5 * static_cast<double>(rows[dim + d]) + 1.5 * static_cast<double>(rows[2 * dim + d]) + 2.0 * static_cast<double>(rows[3 * dim + d])) / 4.0;
+    const double mean = (0.5 * static_cast<double>(rows[dim + d]) + 1.5 * static_cast<double>(rows[2 * dim + d]) +
+                         2.0 * static_cast<double>(rows[3 * dim + d])) /
+                        4.0;
     CHECK(std::fabs(static_cast<double>(key[d]) - mean) < exact_tolerance);
     CHECK(std::fabs(static_cast<double>(value[d]) - mean) < exact_tolerance);
   }

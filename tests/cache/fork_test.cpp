@@ -17,7 +17,8 @@ constexpr std::size_t dim = 16;
 
 using Head = HeadCache<ExactKeys, ExactValues>;
 
-Head filled(const std::vector<float>& rows, std::size_t tokens, const CacheOptions& options = {.sinks = 2, .recent = 8}) {
+Head filled(const std::vector<float>& rows, std::size_t tokens,
+            const CacheOptions& options = {.sinks = 2, .recent = 8}) {
   Head head(ExactKeys{dim}, ExactValues{dim}, options);
   REQUIRE(head.append(Rows(rows.data(), tokens, dim), Rows(rows.data(), tokens, dim)));
   return head;
@@ -140,7 +141,8 @@ TEST_CASE("forks of one prompt live on threads of their own") {
       head->truncate(400 + i);
       auto second = head->fork();
       if (!second || !second->erase({10 * i, 200}) || !head->append(more, more)) return;
-      errors[i] = std::max(attention_error(*head, query, tokens_of(*head)), attention_error(*second, query, tokens_of(*second)));
+      errors[i] = std::max(attention_error(*head, query, tokens_of(*head)),
+                           attention_error(*second, query, tokens_of(*second)));
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -166,7 +168,8 @@ TEST_CASE("a fork with room reserved allocates nothing more") {
 
 TEST_CASE("all heads of a cache fork, forget and move together") {
   auto cache = CompressedKVCache<ExactKeys, ExactValues>::make({2, 2, dim}, {ExactKeys{dim}}, {ExactValues{dim}},
-                                                               {.rope = std::make_shared<const Rope>()}).value();
+                                                               {.rope = std::make_shared<const Rope>()})
+                   .value();
   const auto rows = normal_floats(200 * 2 * dim, 9);
   const Rows all(rows.data(), 200, 2 * dim);
   for (const std::size_t layer : {0, 1}) REQUIRE(cache.append_layer(layer, all, all));

@@ -19,7 +19,14 @@ constexpr std::size_t seeds = 200;  // per case; the suite runs once per instruc
 constexpr std::size_t operations = 25;
 
 std::shared_ptr<const CodeSpace> space(const Rope& rope) {
-  CodeSpaceParts parts{.dim = dim, .rope = rope, .run_tokens = 64, .mean = normal_floats(dim, 77), .forward = {}, .inverse = {}, .term_rows = {}, .term_basis = {}};
+  CodeSpaceParts parts{.dim = dim,
+                       .rope = rope,
+                       .run_tokens = 64,
+                       .mean = normal_floats(dim, 77),
+                       .forward = {},
+                       .inverse = {},
+                       .term_rows = {},
+                       .term_basis = {}};
   parts.term_basis.assign(dim * dim, 0.0f);
   for (std::size_t d = 0; d < dim; ++d) parts.term_basis[d * dim + d] = 1.0f;
   for (std::size_t j = 0; j < parts.run_tokens; ++j) {
@@ -40,12 +47,33 @@ std::vector<OperationCase> cases(std::vector<std::byte>& memory) {
   memory.resize(12 * (page + 64));
   const auto pool = PagePool::make(memory, 3, page).value();
   std::vector<OperationCase> all;
-  all.push_back({"exact f32", ExactKeys(dim), ExactValues(dim), {.sinks = 3, .recent = 10, .rope = adjacent}, exact_tolerance});
-  all.push_back({"exact f16", ExactKeys(dim, ScalarType::f16), ExactValues(dim, ScalarType::f16), {.sinks = 0, .recent = 0, .window = ScalarType::f16, .rope = halves}, exact_tolerance});
-  all.push_back({"pq8, pq4 values", pq8, Pq4Values::make(random_codebook(dim, 4, 16)).value(), {.sinks = 1, .recent = 1, .rope = halves}, attention_tolerance});
-  all.push_back({"pq4, int4", Pq4Keys::make(random_codebook(dim, 4, 16)).value(), Int4Values::make(dim, 16).value(), {.sinks = 4, .recent = 20, .rope = adjacent}, table_tolerance});
-  all.push_back({"pq8 in a space, int8", SpacedKeys<Pq8Keys>::make(pq8, space(*adjacent)).value(), int8, {.sinks = 2, .recent = 5, .rope = adjacent}, attention_tolerance});
-  all.push_back({"pq8, int8, a small pool", pq8, int8, {.sinks = 2, .recent = 7, .rope = adjacent, .pages = pool}, attention_tolerance});
+  all.push_back(
+      {"exact f32", ExactKeys(dim), ExactValues(dim), {.sinks = 3, .recent = 10, .rope = adjacent}, exact_tolerance});
+  all.push_back({"exact f16",
+                 ExactKeys(dim, ScalarType::f16),
+                 ExactValues(dim, ScalarType::f16),
+                 {.sinks = 0, .recent = 0, .window = ScalarType::f16, .rope = halves},
+                 exact_tolerance});
+  all.push_back({"pq8, pq4 values",
+                 pq8,
+                 Pq4Values::make(random_codebook(dim, 4, 16)).value(),
+                 {.sinks = 1, .recent = 1, .rope = halves},
+                 attention_tolerance});
+  all.push_back({"pq4, int4",
+                 Pq4Keys::make(random_codebook(dim, 4, 16)).value(),
+                 Int4Values::make(dim, 16).value(),
+                 {.sinks = 4, .recent = 20, .rope = adjacent},
+                 table_tolerance});
+  all.push_back({"pq8 in a space, int8",
+                 SpacedKeys<Pq8Keys>::make(pq8, space(*adjacent)).value(),
+                 int8,
+                 {.sinks = 2, .recent = 5, .rope = adjacent},
+                 attention_tolerance});
+  all.push_back({"pq8, int8, a small pool",
+                 pq8,
+                 int8,
+                 {.sinks = 2, .recent = 7, .rope = adjacent, .pages = pool},
+                 attention_tolerance});
   return all;
 }
 

@@ -19,11 +19,11 @@ class FailingSource final : public PageSource {
     if (left_ == 0) return nullptr;
     --left_;
     ++taken_;
-    return static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64}));
+    return static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}));
   }
   void give_back(std::byte* data, std::size_t) noexcept override {
     --taken_;
-    ::operator delete(data, std::align_val_t{64});
+    ::operator delete (data, std::align_val_t{64});
   }
   void allow(std::size_t pages) noexcept { left_ = pages; }
   std::size_t taken() const noexcept { return taken_; }
@@ -82,8 +82,9 @@ TEST_CASE("whatever operation finds no page leaves the sequence as it was") {
   const auto rows = normal_floats(2000 * dim, 3);
   const Rows first(rows.data(), 500, dim), more(rows.data() + 500 * dim, 1500, dim);
   {
-    HeadCache head(ExactKeys{dim}, ExactValues{dim},
-                   {.sinks = 2, .recent = 10, .rope = std::make_shared<const Rope>(Rope::with_base(dim, 1e4)), .pages = source});
+    HeadCache head(
+        ExactKeys{dim}, ExactValues{dim},
+        {.sinks = 2, .recent = 10, .rope = std::make_shared<const Rope>(Rope::with_base(dim, 1e4)), .pages = source});
     CHECK(head.append(first, first).error().code == Errc::cache_full);
     CHECK(head.tokens() == 0);
     source->allow(2);  // 8 + 16 blocks

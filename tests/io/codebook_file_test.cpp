@@ -103,7 +103,9 @@ TEST_CASE("other versions, kinds and checksums are refused by name") {
   const auto centroids = normal_floats(256, 6);
   archive.section(tag("cent"), std::as_bytes(std::span(centroids)));
   ByteWriter space;
-  for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{64}, std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()}) space.put(number);
+  for (const std::uint64_t number :
+       {std::uint64_t{0}, std::uint64_t{64}, std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()})
+    space.put(number);
   archive.section(tag("spac"), space.bytes());
   refused(hostile.bytes(), test_checksum(), "too short for 18446744073709551615 numbers");
 }

@@ -28,9 +28,11 @@ TEST_CASE("safetensors are read by name") {
   data += std::string("\x00\x3c\x00\xc0", 4);  // f16: 1, −2
   data += std::string("\x80\x3f\x00\xc0", 4);  // bf16: 1, −2
   data += std::string(8, '\0');
-  const std::string path = write(R"({"__metadata__": {"format": "pt"}, "keys": {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
+  const std::string path =
+      write(R"({"__metadata__": {"format": "pt"}, "keys": {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
     "half\u00e9\n": {"shape":[2], "dtype":"F16", "data_offsets":[24,28]}, "brain":{"dtype":"BF16","shape":[2,1],"data_offsets":[28,32]},
-    "ids":{"dtype":"I64","shape":[1],"data_offsets":[32,40]},"none":{"dtype":"F32","shape":[0,7],"data_offsets":[40,40]} }   )", data);
+    "ids":{"dtype":"I64","shape":[1],"data_offsets":[32,40]},"none":{"dtype":"F32","shape":[0,7],"data_offsets":[40,40]} }   )",
+            data);
   const auto file = Safetensors::open(path).value();
   REQUIRE(file.tensors().size() == 5);
   const auto keys = file.read("keys").value();
@@ -58,8 +60,10 @@ TEST_CASE("safetensors that lie are refused before anything is allocated") {
   refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}})", "lies at 16 to 0");
   refused(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,16]}})", "larger than the file");
   refused(R"({"a":{"dtype":"F3","shape":[4],"data_offsets":[0,16]}})", "unknown type 'F3'");
-  for (const char* broken : {"", "{", "[]", R"({"a":1})", R"({"a":{}})", R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0]}})",
-                             R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})", R"({"a\q":{}})", R"({"a\ud800":{}})", R"({} x)", "{\"a"}) {
+  for (const char* broken :
+       {"", "{", "[]", R"({"a":1})", R"({"a":{}})", R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0]}})",
+        R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})", R"({"a\q":{}})", R"({"a\ud800":{}})", R"({} x)",
+        "{\"a"}) {
     refused(broken, "header is not that of a safetensors file");
   }
   const std::string path = write("{}", "");

@@ -7,7 +7,8 @@ namespace pqkv::test {
 
 inline Checksum test_checksum() {
   return {tag("test"), [](std::uint32_t state, const void* data, std::size_t bytes) noexcept {
-            for (std::size_t i = 0; i < bytes; ++i) state = (state ^ static_cast<const unsigned char*>(data)[i]) * 0x01000193u + 1;
+            for (std::size_t i = 0; i < bytes; ++i)
+              state = (state ^ static_cast<const unsigned char*>(data)[i]) * 0x01000193u + 1;
             return state;
           }};
 }

@@ -82,7 +82,8 @@ class Operations {
     log_ << subject.name << ", seed " << seed << ":";
   }
   /// Goes on from a fork of somebody else's sequence.
-  Operations(const OperationCase& subject, std::uint64_t seed, Head head, ModelSequence model) : case_(subject), random_(seed) {
+  Operations(const OperationCase& subject, std::uint64_t seed, Head head, ModelSequence model)
+      : case_(subject), random_(seed) {
     pairs_.push_back({std::move(head), std::move(model)});
     log_ << subject.name << ", seed " << seed << ", from a fork:";
   }
@@ -111,7 +112,9 @@ class Operations {
   void step(Pair& pair) {
     const std::size_t tokens = pair.model.tokens();
     switch (random_.below(12)) {
-      case 0: case 1: case 2: append(pair, tokens < most_tokens ? 1 + random_.below(90) : 1); break;
+      case 0:
+      case 1:
+      case 2: append(pair, tokens < most_tokens ? 1 + random_.below(90) : 1); break;
       case 3: fork(pair); break;
       case 4: truncate(pair, random_.below(tokens + 1)); break;
       case 5: erase(pair, {some_range(tokens)}, random_.below(2) == 0 ? Gap::keep : Gap::close); break;
@@ -139,7 +142,9 @@ class Operations {
     std::vector<double> out;
     for (std::size_t d = 0; d < case_.keys.dim(); ++d) {
       const float x = row[d];
-      out.push_back(case_.options.window == ScalarType::f32 ? x : case_.options.window == ScalarType::f16 ? to_float(to_f16(x)) : to_float(to_bf16(x)));
+      out.push_back(case_.options.window == ScalarType::f32   ? x
+                    : case_.options.window == ScalarType::f16 ? to_float(to_f16(x))
+                                                              : to_float(to_bf16(x)));
     }
     return out;
   }
@@ -148,7 +153,8 @@ class Operations {
   [[nodiscard]] bool done(const Status& status) {
     if (status.ok()) return true;
     log_ << " (refused)";
-    if (case_.options.pages == nullptr || status.error().code != Errc::cache_full) fault_ = "refused: " + status.error().message;
+    if (case_.options.pages == nullptr || status.error().code != Errc::cache_full)
+      fault_ = "refused: " + status.error().message;
     return false;
   }
 
@@ -161,12 +167,15 @@ class Operations {
     std::size_t sealed = 0;
     for (std::size_t i = 0; i < count; ++i) {
       const bool to_kept = model.sealed.empty() && model.recent.empty() && model.kept.size() < case_.options.sinks;
-      (to_kept ? model.kept : model.recent).push_back({exact(&keys[i * dim]), exact(&values[i * dim]), model.next_position++, 0});
+      (to_kept ? model.kept : model.recent)
+          .push_back({exact(&keys[i * dim]), exact(&values[i * dim]), model.next_position++, 0});
       while (model.recent.size() >= case_.options.recent + block_tokens) {
         std::size_t size = 1;
         while (size < model.recent.size() && model.recent[size].position > model.recent[size - 1].position &&
-               model.recent[size].position < model.recent[0].position + 32) ++size;
-        model.sealed.insert(model.sealed.end(), model.recent.begin(), model.recent.begin() + static_cast<std::ptrdiff_t>(size));
+               model.recent[size].position < model.recent[0].position + 32)
+          ++size;
+        model.sealed.insert(model.sealed.end(), model.recent.begin(),
+                            model.recent.begin() + static_cast<std::ptrdiff_t>(size));
         model.recent.erase(model.recent.begin(), model.recent.begin() + static_cast<std::ptrdiff_t>(size));
         sealed += size;
       }
@@ -182,7 +191,8 @@ class Operations {
       pair.head.decode(model.kept.size() + i, key.data(), value.data());
       const auto truth = rotated(token.key, *case_.options.rope, token.shift);
       for (std::size_t d = 0; d < dim; ++d) {
-        const double error = std::max(std::fabs(static_cast<double>(key[d]) - truth[d]), std::fabs(static_cast<double>(value[d]) - token.value[d]));
+        const double error = std::max(std::fabs(static_cast<double>(key[d]) - truth[d]),
+                                      std::fabs(static_cast<double>(value[d]) - token.value[d]));
         if (!(error < (case_.name.starts_with("exact") ? 2e-2 : 8.0))) fault_ = "a sealed row is far from what it was";
       }
       token = {as_doubles(key.data(), dim), as_doubles(value.data(), dim), token.position, 0};
@@ -197,7 +207,8 @@ class Operations {
       return;
     }
     ModelSequence model = pair.model;
-    if (pairs_.size() == most_sequences) pairs_.erase(pairs_.begin() + static_cast<std::ptrdiff_t>(random_.below(most_sequences)));
+    if (pairs_.size() == most_sequences)
+      pairs_.erase(pairs_.begin() + static_cast<std::ptrdiff_t>(random_.below(most_sequences)));
     pairs_.push_back({std::move(copy).value(), std::move(model)});
   }
 
@@ -215,7 +226,8 @@ class Operations {
     if (!done(pair.head.erase(ranges, gap))) return;
     for (std::size_t i = ranges.size(); i-- > 0;) {
       for (std::size_t t = 0; t < ranges[i].count; ++t) pair.model.erase(ranges[i].first);
-      if (gap == Gap::close) move(pair.model, ranges[i].first, pair.model.tokens(), -static_cast<std::int64_t>(ranges[i].count));
+      if (gap == Gap::close)
+        move(pair.model, ranges[i].first, pair.model.tokens(), -static_cast<std::int64_t>(ranges[i].count));
       if (gap == Gap::close) pair.model.next_position -= static_cast<std::int64_t>(ranges[i].count);
     }
   }
@@ -248,9 +260,11 @@ class Operations {
     const auto keys = some_rows(count), values = some_rows(count);
     std::vector<std::int64_t> positions;
     for (std::size_t i = 0; i < count; ++i) positions.push_back(static_cast<std::int64_t>(random_.below(500)));
-    if (!done(pair.head.replace(range, Rows(keys.data(), count, dim), Rows(values.data(), count, dim), positions))) return;
+    if (!done(pair.head.replace(range, Rows(keys.data(), count, dim), Rows(values.data(), count, dim), positions)))
+      return;
     for (std::size_t t = 0; t < range.count; ++t) pair.model.erase(range.first);
-    for (std::size_t i = 0; i < count; ++i) pair.model.kept.push_back({exact(&keys[i * dim]), exact(&values[i * dim]), positions[i], 0});
+    for (std::size_t i = 0; i < count; ++i)
+      pair.model.kept.push_back({exact(&keys[i * dim]), exact(&values[i * dim]), positions[i], 0});
   }
 
   void save_and_load(Pair& pair) {
@@ -282,7 +296,8 @@ class Operations {
     if (!merges) {
       if (!done(status)) return;
       const bool to_kept = model.sealed.empty() && model.recent.empty() && model.kept.size() < case_.options.sinks;
-      (to_kept ? model.kept : model.recent).push_back({exact(key.data()), exact(value.data()), model.next_position++, 0});
+      (to_kept ? model.kept : model.recent)
+          .push_back({exact(key.data()), exact(value.data()), model.next_position++, 0});
       return;
     }
     if (model.recent.empty() && !model.sealed.empty()) {
@@ -313,8 +328,8 @@ class Operations {
     const auto tokens = pair.model.all();
     const Head& head = pair.head;
     if (head.tokens() != tokens.size() || head.next_position() != pair.model.next_position) {
-      fault_ = message("holds ", head.tokens(), " tokens, next at ", head.next_position(), "; should be ", tokens.size(),
-                       ", at ", pair.model.next_position);
+      fault_ = message("holds ", head.tokens(), " tokens, next at ", head.next_position(), "; should be ",
+                       tokens.size(), ", at ", pair.model.next_position);
       return;
     }
     for (std::size_t t = 0; t < tokens.size(); ++t) {

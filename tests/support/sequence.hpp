@@ -46,8 +46,9 @@ inline std::vector<double> rotated(std::vector<double> row, const Rope& rope, st
 
 inline std::vector<double> as_doubles(const float* row, std::size_t dim) { return std::vector<double>(row, row + dim); }
 
-inline std::vector<double> reference_attention(const float* query, std::size_t dim, const std::vector<ReferenceToken>& tokens,
-                                               const Rope& rope, const ReferenceOptions& options) {
+inline std::vector<double> reference_attention(const float* query, std::size_t dim,
+                                               const std::vector<ReferenceToken>& tokens, const Rope& rope,
+                                               const ReferenceOptions& options) {
   std::vector<double> scores;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const std::vector<double> key = rotated(tokens[t].key, rope, tokens[t].shift);
@@ -88,8 +89,8 @@ std::vector<ReferenceToken> tokens_of(const HeadCache<K, V>& head) {
 
 /// The largest difference between a head's attention and the reference's.
 template <class K, class V>
-double attention_error(const HeadCache<K, V>& head, const std::vector<float>& query, const std::vector<ReferenceToken>& tokens,
-                       const Rope& rope = {}) {
+double attention_error(const HeadCache<K, V>& head, const std::vector<float>& query,
+                       const std::vector<ReferenceToken>& tokens, const Rope& rope = {}) {
   const std::size_t dim = head.dim();
   Workspace<K, V> workspace;
   std::vector<float> out(dim);

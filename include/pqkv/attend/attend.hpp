@@ -21,7 +21,8 @@ struct AttendResult {
 };
 
 /// Attention of a group of 1..16 queries [queries.count × dim] that share this kv head, over all its tokens, as a Partial
-/// to be merged with attention over other tokens; sink logits are left out (add_sink_logits). Valid until the workspace's next use.
+/// to be merged with attention over other tokens; sink logits are left out (add_sink_logits). Valid until the workspace's
+/// next use.
 template <KeyPolicy K, ValuePolicy V>
 const Partial& attend_partial(const HeadCache<K, V>& head, FloatRows queries, Workspace<K, V>& workspace,
                               const AttendOptions& options = {}) {

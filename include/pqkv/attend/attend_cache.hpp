@@ -124,21 +124,26 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
     if (!moved_alike || turned->origin != run.origin) head.keys().turn(workspace.table, run.origin);
     turned = &run;
     for (std::size_t done = 0; done < run.tokens;) {
-      const BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
-      const std::size_t slots = std::min({tile, run.tokens - done, stretch.blocks * block_tokens});
-      if (rules.reach(count, run.position(done + slots - 1))) {
-        attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
-                      run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, log_skip);
+      BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
+      const std::size_t end = std::min(run.tokens, done + stretch.blocks * block_tokens);
+      while (done < end) {
+        const std::size_t slots = std::min(tile, end - done);
+        if (rules.reach(count, run.position(done + slots - 1))) {
+          attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
+                        run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, log_skip);
+        }
+        token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
+        done += slots;
+        stretch = head.store().skip(stretch, slots / block_tokens);
       }
-      token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
-      done += slots;
     }
   }
 }
 
 /// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
 template <KeyPolicy K, ValuePolicy V>
-void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options, const ScoreRules& rules) {
+void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options,
+                  const ScoreRules& rules) {
   PQKV_EXPECTS(options.bias.empty() || options.bias.size() >= head.tokens());
   const std::size_t count = workspace.queries.count();
   workspace.partial.reset(count, head.dim());

@@ -168,6 +168,12 @@ class BlockStore {
             entry.dead.data() + slot, std::min(end, entry.first + entry.page.blocks()) - block};
   }
 
+  /// The stretch behind its first `blocks` blocks.
+  [[nodiscard]] BlockStretch skip(const BlockStretch& stretch, std::size_t blocks) const noexcept {
+    return {stretch.keys + blocks * bytes_.key, stretch.values + blocks * bytes_.value, stretch.dead + blocks,
+            stretch.blocks - blocks};
+  }
+
  private:
   struct Entry {
     PageRef page;

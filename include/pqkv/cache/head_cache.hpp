@@ -107,13 +107,12 @@ class HeadCache {
     if (key.count != 1 || !(weight > 0) || !std::isfinite(weight)) {
       return Error{Errc::invalid_parameter, message(key.count, " tokens of weight ", weight, "; one, of a positive weight")};
     }
-    ExactWindow* window = recent().tokens() != 0 ? &sequence_.recent : sequence_.sealed.tokens() == 0 ? &sequence_.kept : nullptr;
     if (!merge || tokens() == 0) {
       if (Status status = append(key, value); !status) return status;
-      window = recent().tokens() != 0 ? &sequence_.recent : sequence_.sealed.tokens() == 0 ? &sequence_.kept : nullptr;
-      if (window != nullptr) window->weigh(window->tokens() - 1, weight);
+      if (ExactWindow* window = open_window()) window->weigh(window->tokens() - 1, weight);
       return {};
     }
+    ExactWindow* window = open_window();
     if (window == nullptr) {
       return Error{Errc::invalid_parameter, "the newest slot is sealed; CacheOptions::recent ≥ 1 keeps it open"};
     }
@@ -261,6 +260,12 @@ class HeadCache {
  private:
   [[nodiscard]] std::size_t seal_tokens() const noexcept { return std::min(block_tokens, keys_.run_tokens()); }
   [[nodiscard]] const ExactWindow& kept() const noexcept { return sequence_.kept; }
+
+  /// The window whose last token is the newest of all; nullptr when that one is sealed.
+  [[nodiscard]] ExactWindow* open_window() noexcept {
+    if (recent().tokens() != 0) return &sequence_.recent;
+    return sequence_.sealed.tokens() == 0 ? &sequence_.kept : nullptr;
+  }
 
   [[nodiscard]] std::size_t exact_bytes() const noexcept {
     return kept().bytes() + recent().bytes() + scratch_.size() * sizeof(float);

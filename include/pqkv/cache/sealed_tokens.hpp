@@ -75,7 +75,8 @@ class SealedTokens {
     std::byte* values;
   };
   /// The next block, for `slots` tokens from `position` on less those in `dead`; expects room. The caller encodes it.
-  [[nodiscard]] NewBlock open_block(std::int64_t position, std::size_t slots, std::uint32_t dead, std::size_t run_tokens) noexcept {
+  [[nodiscard]] NewBlock open_block(std::int64_t position, std::size_t slots, std::uint32_t dead,
+                                    std::size_t run_tokens) noexcept {
     const RunPlace where = place(position, slots, run_tokens);
     if (!continues(position, slots, run_tokens)) runs_.push_back({.first_block = store_.blocks(), .origin = position});
     const std::size_t block = store_.take();

@@ -26,8 +26,7 @@ struct CacheOptions {
   std::shared_ptr<PageSource> pages = nullptr;  ///< where blocks lie; null: the heap
 };
 
-class TokenSequence {
- public:
+struct TokenSequence {
   TokenSequence(std::size_t dim, BlockBytes bytes, const CacheOptions& options) noexcept
       : sealed(bytes, options.pages),
         kept(dim, options.window, options.sinks),

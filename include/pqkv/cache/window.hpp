@@ -189,7 +189,8 @@ class ExactWindow {
   void recheck() noexcept {
     consecutive_ = true;
     for (std::size_t i = 0; i < tokens_; ++i) {
-      consecutive_ = consecutive_ && places_[i].shift == 0 && places_[i].position == places_[0].position + static_cast<std::int64_t>(i);
+      const std::int64_t expected = places_[0].position + static_cast<std::int64_t>(i);
+      consecutive_ = consecutive_ && places_[i].shift == 0 && places_[i].position == expected;
     }
   }
 

@@ -51,10 +51,8 @@ inline constexpr std::size_t archive_alignment = 64;
 class ByteWriter {
  public:
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void put(T number) {
-    put_all(std::span(&number, 1));
-  }
+  requires std::is_arithmetic_v<T>
+  void put(T number) { put_all(std::span(&number, 1)); }
   template <class T>
   void put_all(std::span<const T> numbers) {
     const auto* first = reinterpret_cast<const std::byte*>(numbers.data());
@@ -158,7 +156,8 @@ class ArchiveReader {
     name_ = name;
     if (found != name) return fail("section '", text_of_tag(found), "' where '", text_of_tag(name), "' belongs");
     if (left_ > source_.remaining()) {
-      return fail("section '", text_of_tag(name), "' claims ", left_, " bytes where ", source_.remaining(), " are left");
+      return fail("section '", text_of_tag(name), "' claims ", left_, " bytes where ", source_.remaining(),
+                  " are left");
     }
     padding_ = (archive_alignment - left_ % archive_alignment) % archive_alignment;
     sum_ = checksum_.update(0, header, 60);
@@ -177,7 +176,7 @@ class ArchiveReader {
     return true;
   }
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   [[nodiscard]] T get() {
     T number{};
     if (!read(&number, sizeof number)) number = T{};
@@ -200,9 +199,7 @@ class ArchiveReader {
     return {characters.begin(), characters.end()};
   }
   /// The rest of the section where it lies, and without its checksum unless `verify`.
-  [[nodiscard]] const std::byte* take_rest(bool verify)
-    requires MappedSource<Source>
-  {
+  [[nodiscard]] const std::byte* take_rest(bool verify) requires MappedSource<Source> {
     if (!ok()) return nullptr;
     const auto bytes = static_cast<std::size_t>(left_);
     const std::byte* data = source_.take(bytes);

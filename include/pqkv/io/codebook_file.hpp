@@ -86,7 +86,8 @@ template <ByteSource Source>
     auto made = CodeSpace::make(std::move(parts));
     if (!made) return made.error();
     space = std::move(made).value();
-    if (space->id() != space_id) return Error{Errc::bad_file, "the code space is not the one that was saved (another id)"};
+    if (space->id() != space_id)
+      return Error{Errc::bad_file, "the code space is not the one that was saved (another id)"};
   }
   auto codebook = Codebook::make(shape, std::move(centroids), std::move(space));
   if (codebook && (*codebook)->id() != id) {

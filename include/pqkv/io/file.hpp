@@ -1,6 +1,7 @@
 // Files as byte sinks and sources, and saving that leaves either the old file or the whole new one. Beside the pipeline.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdio>
 #include <memory>
@@ -67,7 +68,8 @@ class FileSource {
     if (file == nullptr) return Error{Errc::bad_file, message(path, ": cannot be opened")};
     long size = -1;
     if (std::fseek(file.get(), 0, SEEK_END) == 0) size = std::ftell(file.get());
-    if (size < 0 || std::fseek(file.get(), 0, SEEK_SET) != 0) return Error{Errc::bad_file, message(path, ": cannot be read")};
+    if (size < 0 || std::fseek(file.get(), 0, SEEK_SET) != 0)
+      return Error{Errc::bad_file, message(path, ": cannot be read")};
     return FileSource(std::move(file), static_cast<std::size_t>(size));
   }
   bool read(void* out, std::size_t bytes) noexcept {
@@ -83,18 +85,33 @@ class FileSource {
   std::size_t left_;
 };
 
+namespace detail {
+
+/// A name beside `path` that no other thread or process is writing to.
+[[nodiscard]] inline std::string temporary_name(const std::string& path) {
+  static std::atomic<unsigned> count{0};
+#if __has_include(<unistd.h>)
+  return message(path, ".", ::getpid(), ".", count++, ".part");
+#else
+  return message(path, ".", count++, ".part");
+#endif
+}
+
+}  // namespace detail
+
 /// write(sink) into a temporary file beside `path`, which takes its place only when all of it is on the disk: a reader
 /// sees the old file or the new one, also after a crash. Errors: those of `write`, bad_file; the old file is untouched.
 template <class Write>
 [[nodiscard]] Status save_file(const std::string& path, const Write& write) {
-  const std::string temporary = path + ".part";
+  const std::string temporary = detail::temporary_name(path);
   detail::File file(std::fopen(temporary.c_str(), "wb"));
   if (file == nullptr) return Error{Errc::bad_file, message(temporary, ": cannot be created")};
   FileSink sink(file.get());
   Status status = write(sink);
   const bool flushed = detail::flush_to_disk(file.get());
   const bool closed = std::fclose(file.release()) == 0;
-  if (status.ok() && (!flushed || !closed)) status = Error{Errc::bad_file, message(temporary, ": could not be written completely")};
+  if (status.ok() && (!flushed || !closed))
+    status = Error{Errc::bad_file, message(temporary, ": could not be written completely")};
   if (status.ok() && std::rename(temporary.c_str(), path.c_str()) != 0) {
     status = Error{Errc::bad_file, message(temporary, ": could not take the place of ", path)};
   }

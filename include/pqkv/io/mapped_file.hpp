@@ -49,7 +49,8 @@ class MappedFile {
   }
 
  private:
-  MappedFile(std::byte* data, std::size_t size, bool writable) noexcept : data_(data), size_(size), writable_(writable) {}
+  MappedFile(std::byte* data, std::size_t size, bool writable) noexcept
+      : data_(data), size_(size), writable_(writable) {}
 
   /// `create` bytes to create a file of; 0: open what there is.
   [[nodiscard]] static Result<std::shared_ptr<MappedFile>> map(const std::string& path, std::size_t create) {
@@ -66,7 +67,8 @@ class MappedFile {
       sized = ::fstat(file, &state) == 0 && state.st_size > 0;
       size = static_cast<std::size_t>(state.st_size);
     }
-    void* data = sized ? ::mmap(nullptr, size, create != 0 ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
+    void* data = sized ? ::mmap(nullptr, size, create != 0 ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file, 0)
+                       : MAP_FAILED;
     ::close(file);
     if (!sized) return bad(create != 0 ? "cannot be made that long" : "is empty");
     if (data == MAP_FAILED) return bad("cannot be mapped");

@@ -111,7 +111,8 @@ class JsonReader {
   /// Four hexadecimal digits of the basic plane as UTF-8; surrogates do not occur in names.
   void put_unicode(std::string& out) {
     unsigned code = 0;
-    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + std::min<std::size_t>(4, rest_.size()), code, 16);
+    const auto [end, error] =
+        std::from_chars(rest_.data(), rest_.data() + std::min<std::size_t>(4, rest_.size()), code, 16);
     if (error != std::errc{} || end != rest_.data() + 4 || (code >= 0xd800 && code < 0xe000)) {
       fail();
       return;
@@ -122,7 +123,8 @@ class JsonReader {
     } else if (code < 0x800) {
       out += {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
     } else {
-      out += {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)), static_cast<char>(0x80 | (code & 0x3f))};
+      out += {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)),
+              static_cast<char>(0x80 | (code & 0x3f))};
     }
   }
 
@@ -162,7 +164,8 @@ class Safetensors {
       std::size_t bytes = detail::tensor_element_bytes(tensor.type);
       if (bytes == 0) return bad("tensor '", tensor.name, "' has elements of unknown type '", tensor.type, "'");
       for (const std::size_t size : tensor.shape) {
-        if (size != 0 && bytes > source->remaining() / size) return bad("tensor '", tensor.name, "' is larger than the file");
+        if (size != 0 && bytes > source->remaining() / size)
+          return bad("tensor '", tensor.name, "' is larger than the file");
         bytes *= size;
       }
       if (tensor.end > source->remaining() || tensor.begin > tensor.end || tensor.end - tensor.begin != bytes) {
@@ -190,7 +193,9 @@ class Safetensors {
     if (tensor->type != "F32" && tensor->type != "F16" && tensor->type != "BF16") {
       return bad("tensor '", name, "' is ", tensor->type, "; can read F32, F16, BF16");
     }
-    const ScalarType type = tensor->type == "F32" ? ScalarType::f32 : tensor->type == "F16" ? ScalarType::f16 : ScalarType::bf16;
+    const ScalarType type = tensor->type == "F32"   ? ScalarType::f32
+                            : tensor->type == "F16" ? ScalarType::f16
+                                                    : ScalarType::bf16;
     NpyArray array{tensor->shape, type, std::vector<float>((tensor->end - tensor->begin) / size_of(type))};
     const detail::File file(std::fopen(path_.c_str(), "rb"));
     const auto at = static_cast<long>(data_at_ + tensor->begin);

@@ -19,9 +19,10 @@ namespace pqkv::inline PQKV_ABI {
 
 /// What a file does not hold, and how much to trust it.
 struct LoadOptions {
-  std::shared_ptr<const Rope> rope = nullptr;   ///< as CacheOptions::rope; must be the saved one where tokens were moved
+  std::shared_ptr<const Rope> rope = nullptr;  ///< as CacheOptions::rope; must be the saved one where tokens were moved
   std::shared_ptr<PageSource> pages = nullptr;  ///< as CacheOptions::pages
-  bool verify_blocks = true;  ///< mapped files: false leaves the checksums of codes alone, so that they stay on the disk
+  bool verify_blocks =
+      true;  ///< mapped files: false leaves the checksums of codes alone, so that they stay on the disk
 };
 
 /// Writes one head. Errors: bad_file.
@@ -38,7 +39,8 @@ template <ByteSource Source, KeyPolicy K, ValuePolicy V>
 [[nodiscard]] Result<HeadCache<K, V>> load_head(Source& source, K keys, V values, const Checksum& checksum,
                                                 const LoadOptions& options = {}) {
   ArchiveReader archive(source, tag("head"), checksum);
-  return detail::read_head(archive, std::move(keys), std::move(values), options.rope, options.pages, options.verify_blocks);
+  return detail::read_head(archive, std::move(keys), std::move(values), options.rope, options.pages,
+                           options.verify_blocks);
 }
 
 /// Writes all layers and heads of a sequence. Errors: bad_file.
@@ -71,16 +73,19 @@ template <ByteSource Source, KeyPolicy K, ValuePolicy V>
   if (!archive.close()) return archive.error();
   const CacheShape& wanted = like.shape();
   if (shape.layers != wanted.layers || shape.kv_heads != wanted.kv_heads || shape.dim != wanted.dim) {
-    return Error{Errc::invalid_shape, message("saved are ", shape.layers, " layers × ", shape.kv_heads, " kv heads × dim ",
-                                              shape.dim, ", wanted ", wanted.layers, " × ", wanted.kv_heads, " × ", wanted.dim)};
+    return Error{Errc::invalid_shape,
+                 message("saved are ", shape.layers, " layers × ", shape.kv_heads, " kv heads × dim ", shape.dim,
+                         ", wanted ", wanted.layers, " × ", wanted.kv_heads, " × ", wanted.dim)};
   }
   std::vector<HeadCache<K, V>> heads;
   heads.reserve(shape.layers * shape.kv_heads);
   for (std::size_t i = 0; i < shape.layers * shape.kv_heads; ++i) {
     const HeadCache<K, V>& head = like.head(i / shape.kv_heads, i % shape.kv_heads);
-    auto loaded = detail::read_head(archive, K(head.keys()), V(head.values()), options.rope, options.pages, options.verify_blocks);
+    auto loaded = detail::read_head(archive, K(head.keys()), V(head.values()), options.rope, options.pages,
+                                    options.verify_blocks);
     if (!loaded) {
-      return Error{loaded.error().code, message("layer ", i / shape.kv_heads, " head ", i % shape.kv_heads, ": ", loaded.error().message)};
+      return Error{loaded.error().code,
+                   message("layer ", i / shape.kv_heads, " head ", i % shape.kv_heads, ": ", loaded.error().message)};
     }
     heads.push_back(std::move(loaded).value());
   }

@@ -64,10 +64,21 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   const CacheOptions& options = head.options();
   std::size_t blocks = 0;
   for (const Run& run : head.runs()) blocks += run.blocks();
-  const HeadNumbers numbers{head.dim(), head.keys().block_bytes(), head.values().block_bytes(), codebook_id_of(head.keys()),
-                            codebook_id_of(head.values()), rope_id(options.rope.get()), options.sinks, options.recent,
-                            static_cast<std::uint64_t>(options.window), options.max_tokens, head.next_position(),
-                            head.runs().size(), blocks, head.sinks().tokens(), head.recent().tokens()};
+  const HeadNumbers numbers{head.dim(),
+                            head.keys().block_bytes(),
+                            head.values().block_bytes(),
+                            codebook_id_of(head.keys()),
+                            codebook_id_of(head.values()),
+                            rope_id(options.rope.get()),
+                            options.sinks,
+                            options.recent,
+                            static_cast<std::uint64_t>(options.window),
+                            options.max_tokens,
+                            head.next_position(),
+                            head.runs().size(),
+                            blocks,
+                            head.sinks().tokens(),
+                            head.recent().tokens()};
   ByteWriter first;
   first.put_all(std::as_bytes(std::span(&numbers, 1)));
   first.put_text(head.keys().describe());
@@ -99,9 +110,11 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   std::vector<std::span<const std::byte>> pieces;
   for (std::size_t done = 0; done < blocks; done += file_page_blocks) {
     const std::size_t count = std::min(file_page_blocks, blocks - done);
-    for (std::size_t b = 0; b < count; ++b) pieces.emplace_back(head.store().key_block(numbers_of[done + b]), bytes.key);
+    for (std::size_t b = 0; b < count; ++b)
+      pieces.emplace_back(head.store().key_block(numbers_of[done + b]), bytes.key);
     pieces.emplace_back(zeros, bytes.values_offset(count) - count * bytes.key);
-    for (std::size_t b = 0; b < count; ++b) pieces.emplace_back(head.store().value_block(numbers_of[done + b]), bytes.value);
+    for (std::size_t b = 0; b < count; ++b)
+      pieces.emplace_back(head.store().value_block(numbers_of[done + b]), bytes.value);
     pieces.emplace_back(zeros, (archive_alignment - bytes.page(count) % archive_alignment) % archive_alignment);
   }
   archive.section(tag("blks"), pieces);
@@ -129,28 +142,30 @@ bool get_window(Archive& archive, ExactWindow& window, std::uint64_t tokens, boo
 
 /// Why the numbers cannot be those of a head with these formats; empty if they can.
 template <KeyPolicy K, ValuePolicy V>
-[[nodiscard]] std::string mismatch(const HeadNumbers& numbers, const std::string& key_text, const std::string& value_text,
-                                   const K& keys, const V& values) {
+[[nodiscard]] std::string mismatch(const HeadNumbers& numbers, const std::string& key_text,
+                                   const std::string& value_text, const K& keys, const V& values) {
   if (numbers.dim != keys.dim() || numbers.key_block_bytes != keys.block_bytes() ||
-      numbers.value_block_bytes != values.block_bytes() || key_text != keys.describe() || value_text != values.describe()) {
+      numbers.value_block_bytes != values.block_bytes() || key_text != keys.describe() ||
+      value_text != values.describe()) {
     return message("saved as ", key_text, " / ", value_text, " of dim ", numbers.dim, ", not ", keys.describe(), " / ",
                    values.describe(), " of dim ", keys.dim());
   }
   if (numbers.key_codebook != codebook_id_of(keys) || numbers.value_codebook != codebook_id_of(values)) {
-    return message("coded with other codebooks: keys ", numbers.key_codebook, " (here ", codebook_id_of(keys), "), values ",
-                   numbers.value_codebook, " (here ", codebook_id_of(values), ")");
+    return message("coded with other codebooks: keys ", numbers.key_codebook, " (here ", codebook_id_of(keys),
+                   "), values ", numbers.value_codebook, " (here ", codebook_id_of(values), ")");
   }
   constexpr std::uint64_t most = std::uint64_t{1} << 32;
   if (numbers.sinks > most || numbers.recent > most || numbers.window > 2 ||
       numbers.recent_tokens >= numbers.recent + block_tokens) {
-    return message("windows of ", numbers.sinks, " and ", numbers.recent, " tokens that hold ", numbers.kept_tokens, " and ",
-                   numbers.recent_tokens);
+    return message("windows of ", numbers.sinks, " and ", numbers.recent, " tokens that hold ", numbers.kept_tokens,
+                   " and ", numbers.recent_tokens);
   }
   return {};
 }
 
 /// Why a run cannot be; empty if it can. `dead` are its blocks' words.
-[[nodiscard]] inline std::string fault_of(const SavedRun& run, std::span<const std::uint32_t> dead, std::size_t run_tokens) {
+[[nodiscard]] inline std::string fault_of(const SavedRun& run, std::span<const std::uint32_t> dead,
+                                          std::size_t run_tokens) {
   std::size_t live = 0;
   bool empty_block = false;
   for (std::size_t b = 0; b < dead.size(); ++b) {
@@ -161,7 +176,8 @@ template <KeyPolicy K, ValuePolicy V>
   }
   constexpr std::int64_t far = std::int64_t{1} << 60;
   if (empty_block || live != run.live || run.offset % block_tokens != 0 || run.offset > run_tokens ||
-      run.tokens > run_tokens - run.offset || run.origin > far || run.origin < -far || run.shift > far || run.shift < -far) {
+      run.tokens > run_tokens - run.offset || run.origin > far || run.origin < -far || run.shift > far ||
+      run.shift < -far) {
     return message("a run of ", run.tokens, " slots at offset ", run.offset, " with ", run.live, " tokens cannot be");
   }
   return {};
@@ -174,7 +190,8 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
   using Source = std::remove_cvref_t<decltype(source)>;
   if constexpr (MappedSource<Source>) {
     if (!archive.open(tag("blks"))) return false;
-    const std::size_t full = (bytes.page(file_page_blocks) + archive_alignment - 1) / archive_alignment * archive_alignment;
+    const std::size_t full =
+        (bytes.page(file_page_blocks) + archive_alignment - 1) / archive_alignment * archive_alignment;
     const std::size_t last = blocks % file_page_blocks;
     const std::size_t tail = (bytes.page(last) + archive_alignment - 1) / archive_alignment * archive_alignment;
     if (archive.left() != blocks / file_page_blocks * full + (last != 0 ? tail : 0)) {
@@ -189,7 +206,8 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
     return archive.close();
   } else {
     if (!archive.open(tag("blks"))) return false;
-    if (blocks > archive.left() / (bytes.key + bytes.value)) return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
+    if (blocks > archive.left() / (bytes.key + bytes.value))
+      return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
     if (!sealed.reserve(blocks, 0)) return archive.fail("no memory or no page for ", blocks, " blocks");
     std::byte padding[archive_alignment];
     for (std::size_t done = 0; done < blocks; done += file_page_blocks) {
@@ -206,7 +224,8 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
 }
 
 template <class Archive, KeyPolicy K, ValuePolicy V>
-[[nodiscard]] Result<HeadCache<K, V>> read_head(Archive& archive, K keys, V values, const std::shared_ptr<const Rope>& rope,
+[[nodiscard]] Result<HeadCache<K, V>> read_head(Archive& archive, K keys, V values,
+                                                const std::shared_ptr<const Rope>& rope,
                                                 const std::shared_ptr<PageSource>& pages, bool verify_blocks) {
   if (!archive.open(tag("head"))) return archive.error();
   HeadNumbers numbers{};
@@ -219,8 +238,12 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
   }
   const std::size_t run_tokens = keys.run_tokens();
   HeadCache<K, V> head(std::move(keys), std::move(values),
-                       {.sinks = numbers.sinks, .recent = numbers.recent, .window = static_cast<ScalarType>(numbers.window),
-                        .max_tokens = numbers.max_tokens, .rope = rope, .pages = pages});
+                       {.sinks = numbers.sinks,
+                        .recent = numbers.recent,
+                        .window = static_cast<ScalarType>(numbers.window),
+                        .max_tokens = numbers.max_tokens,
+                        .rope = rope,
+                        .pages = pages});
   TokenSequence& sequence = head.sequence();
 
   if (!archive.open(tag("runs"))) return archive.error();
@@ -243,12 +266,14 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
   std::size_t block = 0;
   for (const SavedRun& run : runs) {
     if (run.tokens == 0 || run.tokens > (dead.size() - block) * block_tokens) {
-      return Error{Errc::bad_file, message("a run of ", run.tokens, " slots, where ", dead.size() - block, " blocks are left")};
+      return Error{Errc::bad_file,
+                   message("a run of ", run.tokens, " slots, where ", dead.size() - block, " blocks are left")};
     }
     const Run made{block, run.tokens, run.origin, run.offset, run.live, run.shift};
     const auto words = std::span(dead).subspan(block, made.blocks());
     if (const std::string why = fault_of(run, words, run_tokens); !why.empty()) return Error{Errc::bad_file, why};
-    if (!sequence.sealed.add_run(made, words)) return Error{Errc::out_of_memory, message("no memory for ", runs.size(), " runs")};
+    if (!sequence.sealed.add_run(made, words))
+      return Error{Errc::out_of_memory, message("no memory for ", runs.size(), " runs")};
     moved = moved || run.shift != 0;
     block += made.blocks();
   }
