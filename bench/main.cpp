@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   register_score();
   register_accumulate();
   register_attend();
+  register_sequence();
 #if defined(PQKV_BENCH_TRAIN)
   register_train();
 #endif

@@ -10,6 +10,7 @@ void register_accumulate();
 void register_attend();
 void register_train();
 void register_limits();
+void register_sequence();
 
 /// Prints how compressed attention compares with exact attention.
 void print_ratios();

@@ -2,5 +2,6 @@
 #pragma once
 
 #include "pqkv/attend/attend.hpp"
+#include "pqkv/attend/attend_batch.hpp"
 #include "pqkv/attend/attend_layer.hpp"
 #include "pqkv/attend/extend.hpp"

@@ -11,7 +11,7 @@ TEST_CASE("appending one token at a time ends in the same bytes as appending all
   const std::size_t tokens = 411;
   const auto keys = normal_floats(tokens * dim, 1);
   const auto values = normal_floats(tokens * dim, 2);
-  for (const CacheOptions options : {CacheOptions{}, CacheOptions{.sinks = 5, .recent = 33},
+  for (const CacheOptions& options : {CacheOptions{}, CacheOptions{.sinks = 5, .recent = 33},
                                      CacheOptions{.sinks = 1, .recent = 64, .window = ScalarType::f16}}) {
     for (const AnyKeys& key : key_policies(dim)) {
       INFO(key.describe());

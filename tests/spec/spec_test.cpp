@@ -5,6 +5,20 @@
 using namespace pqkv;
 using namespace pqkv::test;
 
+TEST_CASE("a cache from text forks and moves its tokens") {
+  const auto spec = parse_cache_spec("k=exact:f32,v=int8:g=16,sinks=2,recent=8").value();
+  const CacheOptions others{.max_tokens = 500, .rope = std::make_shared<const Rope>(Rope::with_base(32, 1e4))};
+  auto cache = make_any_cache({1, 2, 32}, {spec}, {}, others).value();
+  const auto rows = normal_floats(300 * 64, 1);
+  REQUIRE(cache.append_layer(0, Rows(rows.data(), 300, 64), Rows(rows.data(), 300, 64)));
+  AnyCache fork = cache.fork().value();
+  REQUIRE(fork.erase({2, 100}, Gap::close));
+  CHECK(fork.tokens() == 200);
+  CHECK(fork.head(0, 1).next_position() == 200);
+  CHECK(cache.tokens() == 300);
+  CHECK_FALSE(cache.append_layer(0, Rows(rows.data(), 201, 64), Rows(rows.data(), 201, 64)));
+}
+
 TEST_CASE("a spec is parsed into formats and windows") {
   const auto spec = parse_cache_spec("k=pq8:m=8,v=int4:g=32,sinks=4,recent=64,window=f16").value();
   CHECK(spec.keys.name == "pq8");

@@ -8,124 +8,39 @@
 
 #include <cmath>
 #include <cstring>
-#include <utility>
+#include <optional>
+#include <span>
 
-#include "pqkv/attend/workspace.hpp"
+#include "pqkv/attend/attend_cache.hpp"
 
 namespace pqkv::inline PQKV_ABI {
-
-struct AttendOptions {
-  /// Multiplies q · k before the softmax; 0 means 1/√dim.
-  float scale = 0;
-  /// Blocks of values in which every weight is below this share of the largest weight seen so far are not read.
-  /// 0: all are. With skipped mass ε the output moves by at most 2·ε·max‖value‖.
-  float skip_below = 0;
-  /// Tokens beyond `recent` that wait for their block (up to 31) are read through codes too, encoded for each call. For
-  /// measuring what codes do when nothing but sinks and `recent` tokens may be exact; slow.
-  bool code_waiting = false;
-};
 
 struct AttendResult {
   /// The share of the softmax mass that was skipped, the largest over the queries.
   float skipped_mass = 0;
 };
 
-namespace detail {
-
-inline void copy_scaled(RowsBuffer& out, FloatRows queries, float scale) noexcept {
-  out.shape(queries.count, queries.dim);
-  for (std::size_t q = 0; q < queries.count; ++q) {
-    for (std::size_t d = 0; d < queries.dim; ++d) out.row(q)[d] = queries.row(q)[d] * scale;
-  }
-}
-
-[[nodiscard]] inline float scale_of(const AttendOptions& options, std::size_t dim) noexcept {
-  return options.scale != 0 ? options.scale : 1.0f / std::sqrt(static_cast<float>(dim));
-}
-
-/// Scores of blocks that lie one behind the other, softmax, weighted values.
-template <KeyPolicy K, ValuePolicy V>
-void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, BlockSpan keys, const std::byte* values,
-                   float log_skip) {
-  const std::size_t tile = workspace.scores.width();
-  head.keys().score(workspace.table, keys, workspace.scores.data(), tile);
-  attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, workspace.scores.data(), tile,
-              log_skip);
-}
-
-/// The oldest `count` tokens of the recent window as the block that they would become.
-template <KeyPolicy K, ValuePolicy V>
-void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t count, float log_skip) {
-  const ExactWindow& recent = head.recent();
-  const std::size_t key_bytes = head.keys().block_bytes();
-  if (!workspace.waiting.grow(key_bytes + head.values().block_bytes())) __builtin_trap();
-  workspace.aged.shape(count, head.dim());
-  const FloatRows rows(workspace.aged.data(), count, head.dim());
-  recent.rows().load(recent.keys(), count * head.dim(), workspace.aged.data());
-  const RunPlace place = head.next_place(count);
-  head.keys().encode(rows, place, workspace.waiting.data());
-  recent.rows().load(recent.values(), count * head.dim(), workspace.aged.data());
-  head.values().encode(rows, workspace.waiting.data() + key_bytes);
-  head.keys().turn(workspace.table, place.origin);
-  attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes, log_skip);
-}
-
-/// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
-template <KeyPolicy K, ValuePolicy V>
-void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options) {
-  const std::size_t count = workspace.queries.count();
-  const std::size_t tile = tile_tokens(count);
-  Partial& partial = workspace.partial;
-  partial.reset(count, head.dim());
-  workspace.scores.shape(count, tile);
-  const std::size_t beyond = head.recent().tokens() - std::min(head.recent().tokens(), head.options().recent);
-  const std::size_t waiting = options.code_waiting ? beyond : 0;
-  for (const auto& [window, first] : {std::pair{&head.sinks(), std::size_t{0}}, {&head.recent(), waiting}}) {
-    const std::size_t offset = first * window->rows().row_bytes();
-    std::size_t visible[max_group];
-    std::fill_n(visible, count, window->tokens() - first);
-    attend_exact(partial, window->rows(), window->keys() + offset, window->values() + offset, window->tokens() - first,
-                 workspace.queries.data(), visible, workspace.scores.data());
-  }
-  if (head.runs().empty() && waiting == 0) return;
-  const float log_skip = options.skip_below > 0 ? std::min(std::log(options.skip_below), 0.0f) : 1.0f;
-  head.keys().prepare(workspace.table, {workspace.queries.data(), count, head.dim()});
-  head.values().begin(workspace.sum, count);
-  for (const Run& run : head.runs()) {
-    head.keys().turn(workspace.table, run.origin);
-    for (std::size_t done = 0; done < run.tokens;) {
-      const std::size_t block = run.first_block + done / block_tokens;
-      const std::size_t tokens =
-          std::min({tile, run.tokens - done, head.store().contiguous(block) * block_tokens});
-      attend_blocks(head, workspace, {head.store().key_block(block), tokens, done},
-                    head.store().value_block(block), log_skip);
-      done += tokens;
-    }
-  }
-  if (waiting != 0) attend_waiting(head, workspace, waiting, log_skip);
-  head.values().finish(workspace.sum, partial.out(), head.dim());
-}
-
-}  // namespace detail
-
 /// Attention of a group of 1..16 queries [queries.count × dim] that share this kv head, over all its tokens, as a Partial
-/// to be merged with attention over other tokens. Valid until the workspace's next use.
+/// to be merged with attention over other tokens; sink logits are left out (add_sink_logits). Valid until the workspace's
+/// next use.
 template <KeyPolicy K, ValuePolicy V>
 const Partial& attend_partial(const HeadCache<K, V>& head, FloatRows queries, Workspace<K, V>& workspace,
                               const AttendOptions& options = {}) {
   PQKV_EXPECTS(queries.count >= 1 && queries.count <= max_group && queries.dim == head.dim());
   detail::copy_scaled(workspace.queries, queries, detail::scale_of(options, head.dim()));
-  detail::attend_cache(head, workspace, options);
+  detail::attend_cache(head, workspace, options, detail::rules_of(options, queries.count, head.next_position()));
   return workspace.partial;
 }
 
-/// The same, written out: outs[q·stride + d]; zeros when the cache is empty.
+/// The same, written out: outs[q·stride + d]; zeros when the cache is empty. Where options name query heads, they mean
+/// these queries.
 template <KeyPolicy K, ValuePolicy V>
 AttendResult attend(const HeadCache<K, V>& head, FloatRows queries, float* outs, std::size_t stride,
                     Workspace<K, V>& workspace, const AttendOptions& options = {}) {
-  const Partial& partial = attend_partial(head, queries, workspace, options);
-  partial.write(outs, stride);
-  return {partial.skipped_mass()};
+  attend_partial(head, queries, workspace, options);
+  add_sink_logits(workspace.partial, options.sink_logits);
+  workspace.partial.write(outs, stride);
+  return {workspace.partial.skipped_mass()};
 }
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -39,7 +39,8 @@ AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t laye
   executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
     Workspace<K, V>& workspace = workspaces[worker];
     const AttendResult result = attend(cache.head(layer, h), queries.slice(h * group, group),
-                                       outs + h * group * stride, stride, workspace, options);
+                                       outs + h * group * stride, stride, workspace,
+                                       options.of_heads(h * group, group));
     workspace.skipped_mass = std::max(workspace.skipped_mass, result.skipped_mass);
   });
   AttendResult result;
@@ -70,7 +71,8 @@ template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
     detail::extend_prepared(cache.head(layer, h),
                             ChunkRows<const float>{queries.data + column, tokens, group, queries.stride, width},
                             cache.head_rows(keys, h), cache.head_rows(values, h),
-                            ChunkRows<float>{outs + column, tokens, group, stride, width}, workspaces[worker], options);
+                            ChunkRows<float>{outs + column, tokens, group, stride, width}, workspaces[worker],
+                            options.of_heads(h * group, group));
   });
   return {};
 }

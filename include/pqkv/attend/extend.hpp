@@ -37,6 +37,8 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
   }
   const auto* chunk_keys = reinterpret_cast<const std::byte*>(workspace.chunk.data());
   const auto* chunk_values = reinterpret_cast<const std::byte*>(workspace.chunk.row(tokens));
+  const std::int64_t position = options.query_position.value_or(head.next_position());
+  PQKV_EXPECTS(options.bias.empty() || options.bias.size() >= head.tokens() + tokens);
 
   // As many tokens at once as fit into one group: the compressed past is read once for all of them.
   const std::size_t batch_tokens = max_group / queries.group;
@@ -45,14 +47,24 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
     const std::size_t count = size * queries.group;
     workspace.queries.shape(count, dim);
     std::size_t visible[max_group];
+    ScoreRules rules = rules_of(options, queries.group, 0);
     for (std::size_t i = 0; i < count; ++i) {
       const float* query = queries.row(first + i / queries.group, i % queries.group);
       for (std::size_t d = 0; d < dim; ++d) workspace.queries.row(i)[d] = query[d] * scale;
       visible[i] = first + i / queries.group + 1;
+      rules.slopes[i] = rules.slopes[i % queries.group];
+      rules.query_positions[i] = position + static_cast<std::int64_t>(first + i / queries.group);
     }
-    detail::attend_cache(head, workspace, options);
+    detail::attend_cache(head, workspace, options, rules);
+    const auto adjust = [&](std::size_t row, std::size_t rows, float* scores, std::size_t stride) {
+      if (!rules.any()) return;
+      rules.apply(scores, stride, count, rows,
+                  [&](std::size_t t) { return position + static_cast<std::int64_t>(row + t); },
+                  [&](std::size_t t) { return head.tokens() + row + t; });
+    };
     attend_exact(workspace.partial, {dim, ScalarType::f32}, chunk_keys, chunk_values, first + size,
-                 workspace.queries.data(), visible, workspace.scores.data());
+                 workspace.queries.data(), visible, workspace.scores.data(), adjust);
+    add_sink_logits(workspace.partial, options.of_heads(0, queries.group).sink_logits);
     workspace.outs.shape(count, dim);
     workspace.partial.write(workspace.outs.data(), dim);
     for (std::size_t i = 0; i < count; ++i) {
@@ -65,7 +77,8 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
 }  // namespace detail
 
 /// Attends and appends `keys` and `values` [tokens × dim]. Token j of the chunk sees every token of the cache and tokens
-/// 0..j of the chunk. Errors are those of append; nothing is computed or appended then.
+/// 0..j of the chunk. Where options name query heads, they mean those of the group. Errors are those of append; nothing is
+/// computed or appended then.
 template <KeyPolicy K, ValuePolicy V>
 [[nodiscard]] Status extend(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows keys, Rows values,
                             ChunkRows<float> outs, Workspace<K, V>& workspace, const AttendOptions& options = {}) {

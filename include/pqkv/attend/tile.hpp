@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "pqkv/attend/partial.hpp"
+#include "pqkv/attend/score_rules.hpp"
 #include "pqkv/codec/exact_rows.hpp"
 #include "pqkv/isa/select.hpp"
 #include "pqkv/policy.hpp"
@@ -20,24 +21,32 @@ inline constexpr std::size_t tile_scores = 2048;
   return std::clamp(tile_scores / queries / block_tokens * block_tokens, std::size_t{128}, std::size_t{512});
 }
 
+/// Leaves scores as they are.
+struct NoAdjustment {
+  void operator()(std::size_t /*first*/, std::size_t /*size*/, float* /*scores*/, std::size_t /*stride*/) const noexcept {}
+};
+
 /// Exact rows: query q sees the first visible[q] of `tokens` rows. `scores` has queries · tile_tokens(queries) floats.
-/// `queries` are scaled, [query][dim].
-inline void attend_exact(Partial& partial, const ExactRows& rows, const std::byte* keys, const std::byte* values,
-                         std::size_t tokens, const float* queries, const std::size_t* visible,
-                         float* scores) noexcept {
+/// `queries` are scaled, [query][dim]. adjust(first row, rows, scores, stride) may change the scores of a tile.
+template <class Adjust = NoAdjustment>
+void attend_exact(Partial& partial, const ExactRows& rows, const std::byte* keys, const std::byte* values,
+                  std::size_t tokens, const float* queries, const std::size_t* visible, float* scores,
+                  const Adjust& adjust = {}) noexcept {
   const isa::KernelSet& kernels = isa::best();
   const std::size_t count = partial.queries();
   const std::size_t step = tile_tokens(count);
   for (std::size_t first = 0; first < tokens; first += step) {
     const std::size_t size = std::min(step, tokens - first);
     rows.dot(keys + first * rows.row_bytes(), size, queries, count, scores, step);
+    adjust(first, size, scores, step);
     float factors[max_group];
     for (std::size_t q = 0; q < count; ++q) {
       float* line = scores + q * step;
       const std::size_t seen = visible[q] > first ? std::min(size, visible[q] - first) : 0;
       factors[q] = 1.0f;
       if (seen > 0) {
-        factors[q] = partial.raise(q, kernels.maximum(line, seen));
+        const float most = kernels.maximum(line, seen);
+        if (is_seen(most)) factors[q] = partial.raise(q, most);
         partial.add_sum(q, kernels.exponential(line, seen, partial.largest(q)));
       }
       std::fill(line + seen, line + size, 0.0f);
@@ -61,7 +70,8 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
   float factors[max_group];
   bool raised = false;
   for (std::size_t q = 0; q < count; ++q) {
-    factors[q] = partial.raise(q, kernels.maximum(scores + q * stride, values.tokens));
+    const float most = kernels.maximum(scores + q * stride, values.tokens);
+    factors[q] = is_seen(most) ? partial.raise(q, most) : 1.0f;
     raised = raised || factors[q] != 1.0f;
   }
   if (raised) {

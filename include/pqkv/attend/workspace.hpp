@@ -16,6 +16,8 @@ struct Workspace {
   typename V::WeightedSum sum;
   Partial partial;
   RowsBuffer queries;  // scaled, [query][dim]
+  RowsBuffer turned;   // the queries, turned back by as far as some tokens were moved
+  RowsBuffer angles;   // cosines and sines of that
   RowsBuffer scores;   // [query][tile]
   RowsBuffer chunk;    // extend: keys and values of the chunk, in float
   Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
@@ -30,6 +32,8 @@ struct Workspace {
     queries.fill(0);
     scores.shape(group, tile_tokens(group));
     outs.shape(group, head.dim());
+    turned.shape(group, head.dim());
+    angles.shape(2, head.options().rope != nullptr ? head.options().rope->pairs() : 0);
     partial.reset(group, head.dim());
     head.keys().prepare(table, {queries.data(), group, head.dim()});
     head.values().begin(sum, group);

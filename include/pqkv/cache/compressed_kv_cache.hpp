@@ -49,6 +49,14 @@ class CompressedKVCache {
     return cache;
   }
 
+  /// A cache of heads that were made (loaded) one by one, [layers][kv_heads]. Expects as many as the shape has, of its dim.
+  [[nodiscard]] static CompressedKVCache of_heads(const CacheShape& shape, std::vector<Head> heads) noexcept {
+    PQKV_EXPECTS(heads.size() == shape.layers * shape.kv_heads);
+    CompressedKVCache cache(shape);
+    cache.heads_ = std::move(heads);
+    return cache;
+  }
+
   [[nodiscard]] const CacheShape& shape() const noexcept { return shape_; }
   [[nodiscard]] Head& head(std::size_t layer, std::size_t head) noexcept {
     PQKV_EXPECTS(layer < shape_.layers && head < shape_.kv_heads);
@@ -105,16 +113,49 @@ class CompressedKVCache {
             shape_.dim, rows.stride};
   }
 
+  /// A cache with the same tokens in every head (HeadCache::fork). Errors: out_of_memory.
+  [[nodiscard]] Result<CompressedKVCache> fork() const {
+    CompressedKVCache copy(shape_);
+    copy.heads_.reserve(heads_.size());
+    for (const Head& head : heads_) {
+      auto forked = head.fork();
+      if (!forked) return forked.error();
+      copy.heads_.push_back(std::move(forked).value());
+    }
+    return copy;
+  }
+
   /// Keeps the first `tokens` tokens of every head (HeadCache::truncate).
   void truncate(std::size_t tokens) noexcept {
     for (Head& head : heads_) head.truncate(tokens);
   }
-  void clear() noexcept { truncate(0); }
+  void clear() noexcept {
+    for (Head& head : heads_) head.clear();
+  }
+  /// HeadCache::erase in every head, or in none.
+  [[nodiscard]] Status erase(TokenRange range, Gap gap = Gap::keep) {
+    return change([&](Head& head) { return head.prepare_erase(std::span(&range, 1), gap); },
+                  [&](Head& head) { head.erase_prepared(std::span(&range, 1), gap); });
+  }
+  /// HeadCache::shift in every head, or in none.
+  [[nodiscard]] Status shift(TokenRange range, std::int64_t delta) {
+    return change([&](Head& head) { return head.prepare_shift(range); },
+                  [&](Head& head) { head.shift_prepared(range, delta); });
+  }
+  void trim() noexcept {
+    for (Head& head : heads_) head.trim();
+  }
 
-  /// Every byte allocated for tokens.
+  /// Every byte allocated for tokens, pages shared with forks included (HeadCache::bytes).
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t sum = 0;
     for (const Head& head : heads_) sum += head.bytes();
+    return sum;
+  }
+  /// The part of bytes() that no fork holds as well.
+  [[nodiscard]] std::size_t own_bytes() const noexcept {
+    std::size_t sum = 0;
+    for (const Head& head : heads_) sum += head.own_bytes();
     return sum;
   }
   /// What one compressed token costs over all layers and heads.
@@ -133,6 +174,18 @@ class CompressedKVCache {
 
  private:
   explicit CompressedKVCache(const CacheShape& shape) noexcept : shape_(shape) {}
+
+  template <class Prepare, class Change>
+  [[nodiscard]] Status change(const Prepare& prepare, const Change& apply) {
+    for (std::size_t i = 0; i < heads_.size(); ++i) {
+      if (Status status = prepare(heads_[i]); !status) {
+        return Error{status.error().code, message("layer ", i / shape_.kv_heads, " head ", i % shape_.kv_heads, ": ",
+                                                  status.error().message)};
+      }
+    }
+    for (Head& head : heads_) apply(head);
+    return {};
+  }
 
   CacheShape shape_;
   std::vector<Head> heads_;

@@ -15,6 +15,7 @@
 
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
+#include "pqkv/codec/fingerprint.hpp"
 #include "pqkv/codec/rope.hpp"
 #include "pqkv/isa/select.hpp"
 #include "pqkv/policy.hpp"
@@ -69,6 +70,19 @@ class CodeSpace {
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
             parts_.term_basis.size()) * sizeof(float);
+  }
+
+  /// Equal for equal parts; with the codebook's id it says what codes mean.
+  [[nodiscard]] std::uint64_t id() const noexcept {
+    Fingerprint fingerprint;
+    fingerprint.add(parts_.rope.pairing() == RopePairing::half_split ? 1u : 0u);
+    for (const double frequency : parts_.rope.frequencies()) fingerprint.add(std::bit_cast<std::uint64_t>(frequency));
+    fingerprint.add(parts_.run_tokens);
+    for (const auto* part : {&parts_.mean, &parts_.forward, &parts_.inverse, &parts_.term_rows, &parts_.term_basis}) {
+      fingerprint.add(part->size());
+      fingerprint.add(*part);
+    }
+    return fingerprint.value();
   }
 
   /// out[t·dim ..] = x of row t, which lies `t` tokens behind the block's place.

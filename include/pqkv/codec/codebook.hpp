@@ -10,13 +10,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "pqkv/base/result.hpp"
 #include "pqkv/codec/code_space.hpp"
+#include "pqkv/codec/fingerprint.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -106,17 +106,12 @@ class Codebook {
         half_norms_[s * count + c] = static_cast<float>(norm / 2);
       }
     }
-    // FNV-1a over the shape and the bits of the centroids.
-    id_ = 0xcbf29ce484222325u;
-    const auto mix = [this](std::uint64_t word) { id_ = (id_ ^ word) * 0x100000001b3u; };
-    mix(shape_.dim);
-    mix(shape_.subspaces);
-    mix(shape_.centroids);
-    for (const float x : centroids_) {
-      std::uint32_t bits = 0;
-      std::memcpy(&bits, &x, sizeof bits);
-      mix(bits);
-    }
+    Fingerprint fingerprint;
+    fingerprint.add(shape_.dim);
+    fingerprint.add(shape_.subspaces);
+    fingerprint.add(shape_.centroids);
+    fingerprint.add(centroids_);
+    id_ = fingerprint.value();
   }
 
   CodebookShape shape_;

@@ -18,6 +18,7 @@
 #include "pqkv/base/half.hpp"
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
+#include "pqkv/io/file.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -31,11 +32,6 @@ struct NpyArray {
 };
 
 namespace detail {
-
-struct CloseFile {
-  void operator()(std::FILE* file) const noexcept { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
 
 struct NpyHeader {
   std::vector<std::size_t> shape;

@@ -40,6 +40,12 @@ class SpacedKeys {
   [[nodiscard]] std::size_t dim() const noexcept { return inner_.dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return inner_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return inner_.codebook_bytes() + space_->bytes(); }
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept {
+    Fingerprint fingerprint;
+    if constexpr (requires { inner_.codebook_id(); }) fingerprint.add(inner_.codebook_id());
+    fingerprint.add(space_->id());
+    return fingerprint.value();
+  }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return std::min(inner_.run_tokens(), space_->parts().run_tokens); }
   [[nodiscard]] std::string describe() const {
     std::string text = inner_.describe();

@@ -18,10 +18,10 @@ using CodebookSource = std::function<std::shared_ptr<const Codebook>(std::size_t
                                                                      const CodebookRequest& request)>;
 
 /// A cache of `shape` in which layer l uses specs[l] (or specs[0] for all). Windows are those of the first spec and must
-/// agree. Errors: invalid_parameter, invalid_shape, naming the layer.
+/// agree; what no spec says (token limit, Rope, pages) is taken from `others`. Errors: invalid_parameter, invalid_shape,
+/// naming the layer.
 [[nodiscard]] inline Result<AnyCache> make_any_cache(const CacheShape& shape, const std::vector<CacheSpec>& specs,
-                                                     const CodebookSource& codebooks = {},
-                                                     std::size_t max_tokens = unlimited_tokens) {
+                                                     const CodebookSource& codebooks, const CacheOptions& others) {
   if (specs.size() != 1 && specs.size() != shape.layers) {
     return Error{Errc::invalid_shape, message(specs.size(), " specs for ", shape.layers, " layers; give one, or one each")};
   }
@@ -55,8 +55,17 @@ using CodebookSource = std::function<std::shared_ptr<const Codebook>(std::size_t
     }
   }
   CacheOptions options = specs[0].options;
-  options.max_tokens = max_tokens;
+  options.max_tokens = others.max_tokens;
+  options.rope = others.rope;
+  options.pages = others.pages;
   return AnyCache::make(shape, keys, values, options);
+}
+
+/// The same, on the heap, for tokens that are not moved.
+[[nodiscard]] inline Result<AnyCache> make_any_cache(const CacheShape& shape, const std::vector<CacheSpec>& specs,
+                                                     const CodebookSource& codebooks = {},
+                                                     std::size_t max_tokens = unlimited_tokens) {
+  return make_any_cache(shape, specs, codebooks, CacheOptions{.max_tokens = max_tokens});
 }
 
 }  // namespace pqkv::inline PQKV_ABI

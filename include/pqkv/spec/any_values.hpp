@@ -24,6 +24,7 @@ class AnyValues {
     virtual std::size_t dim() const noexcept = 0;
     virtual std::size_t block_bytes() const noexcept = 0;
     virtual std::size_t codebook_bytes() const noexcept = 0;
+    virtual std::uint64_t codebook_id() const noexcept = 0;
     virtual std::string describe() const = 0;
     virtual void encode(FloatRows rows, std::byte* block) const noexcept = 0;
     virtual void decode(const std::byte* block, std::size_t index, float* row) const noexcept = 0;
@@ -43,6 +44,10 @@ class AnyValues {
     std::size_t dim() const noexcept override { return policy.dim(); }
     std::size_t block_bytes() const noexcept override { return policy.block_bytes(); }
     std::size_t codebook_bytes() const noexcept override { return policy.codebook_bytes(); }
+    std::uint64_t codebook_id() const noexcept override {
+      if constexpr (requires { policy.codebook_id(); }) return policy.codebook_id();
+      return 0;
+    }
     std::string describe() const override { return policy.describe(); }
     void encode(FloatRows rows, std::byte* block) const noexcept override {
       policy.encode(rows, block);
@@ -82,6 +87,8 @@ class AnyValues {
   [[nodiscard]] std::size_t dim() const noexcept { return policy_->dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return policy_->block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return policy_->codebook_bytes(); }
+  /// 0 for formats without codebooks.
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept { return policy_->codebook_id(); }
   [[nodiscard]] std::string describe() const { return policy_->describe(); }
   void encode(FloatRows rows, std::byte* block) const noexcept {
     policy_->encode(rows, block);

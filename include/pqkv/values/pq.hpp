@@ -29,6 +29,7 @@ class PqValues {
   [[nodiscard]] std::size_t dim() const noexcept { return quantizer_.dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return quantizer_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return quantizer_.codebook().bytes(); }
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept { return quantizer_.codebook().id(); }
   [[nodiscard]] std::string describe() const { return message(name, ":m=", quantizer_.subspaces()); }
 
   void encode(FloatRows rows, std::byte* block) const noexcept { quantizer_.encode(rows, block); }

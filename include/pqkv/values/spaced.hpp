@@ -33,6 +33,12 @@ class SpacedValues {
   [[nodiscard]] std::size_t dim() const noexcept { return inner_.dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return inner_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return inner_.codebook_bytes() + space_->bytes(); }
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept {
+    Fingerprint fingerprint;
+    if constexpr (requires { inner_.codebook_id(); }) fingerprint.add(inner_.codebook_id());
+    fingerprint.add(space_->id());
+    return fingerprint.value();
+  }
   [[nodiscard]] std::string describe() const {
     return inner_.describe() + (space_->parts().mean.empty() ? "" : ":centre=1") +
            (space_->parts().forward.empty() ? "" : ":fitted");

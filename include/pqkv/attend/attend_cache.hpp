@@ -1,0 +1,165 @@
+// The whole cache of a head for a group of queries: exact windows, then runs of blocks, tile by tile. Layer 5.
+// Tokens that were moved since they were stored are scored by queries turned back by as much: q · R(s)·k = R(−s)·q · k.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "pqkv/attend/options.hpp"
+#include "pqkv/attend/workspace.hpp"
+
+namespace pqkv::inline PQKV_ABI::detail {
+
+inline void copy_scaled(RowsBuffer& out, FloatRows queries, float scale) noexcept {
+  out.shape(queries.count, queries.dim);
+  for (std::size_t q = 0; q < queries.count; ++q) {
+    for (std::size_t d = 0; d < queries.dim; ++d) out.row(q)[d] = queries.row(q)[d] * scale;
+  }
+}
+
+/// The workspace's queries for tokens that were moved by `shift`; valid until the next call.
+template <KeyPolicy K, ValuePolicy V>
+const float* turned_queries(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::int64_t shift) noexcept {
+  const Rope* rope = head.options().rope.get();
+  if (shift == 0 || rope == nullptr || rope->pairs() == 0) return workspace.queries.data();
+  const std::size_t count = workspace.queries.count();
+  workspace.turned.shape(count, head.dim());
+  workspace.angles.shape(2, rope->pairs());
+  rope->angles(-static_cast<double>(shift), workspace.angles.row(0), workspace.angles.row(1));
+  std::memcpy(workspace.turned.data(), workspace.queries.data(), count * head.dim() * sizeof(float));
+  for (std::size_t q = 0; q < count; ++q) {
+    rope->turn(workspace.angles.row(0), workspace.angles.row(1), workspace.turned.row(q));
+  }
+  return workspace.turned.data();
+}
+
+/// Exact rows from `first` on, whose first has index `token` in the sequence.
+template <KeyPolicy K, ValuePolicy V>
+void attend_window(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const ExactWindow& window, std::size_t first,
+                   std::size_t token, const ScoreRules& rules) noexcept {
+  const std::size_t count = workspace.queries.count();
+  for (std::size_t size = 0; first < window.tokens(); first += size, token += size) {
+    size = window.moved_alike(first);
+    const std::size_t offset = first * window.rows().row_bytes();
+    std::size_t visible[max_group];
+    std::fill_n(visible, count, size);
+    const float* queries = turned_queries(head, workspace, window.shift_of(first));
+    const auto attend_rows = [&](const auto& adjust) {
+      attend_exact(workspace.partial, window.rows(), window.keys() + offset, window.values() + offset, size, queries,
+                   visible, workspace.scores.data(), adjust);
+    };
+    if (!rules.any()) {
+      attend_rows(NoAdjustment{});
+      continue;
+    }
+    attend_rows([&](std::size_t row, std::size_t rows, float* scores, std::size_t stride) {
+      rules.apply(scores, stride, count, rows, [&](std::size_t t) { return window.position(first + row + t); },
+                  [&](std::size_t t) { return token + row + t; });
+    });
+  }
+}
+
+/// Scores of the blocks of a run from slot `done` on, softmax, weighted values. `dead` is null where no token is erased;
+/// the first slot's token has index `token`.
+template <KeyPolicy K, ValuePolicy V>
+void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, BlockSpan keys, const std::byte* values,
+                   const std::uint32_t* dead, std::int64_t position, std::size_t token, const ScoreRules& rules, float log_skip) {
+  const std::size_t tile = workspace.scores.width();
+  const std::size_t count = workspace.queries.count();
+  float* scores = workspace.scores.data();
+  head.keys().score(workspace.table, keys, scores, tile);
+  if (rules.any()) {
+    // Erased slots before a token do not count in its index; slots come in order.
+    std::size_t slot = 0;
+    std::size_t index = token;
+    const auto index_of = [&](std::size_t t) {
+      if (dead == nullptr) return token + t;
+      if (t == 0) slot = 0, index = token;
+      for (; slot < t; ++slot) index += (dead[slot / block_tokens] >> slot % block_tokens & 1u) == 0 ? 1 : 0;
+      return std::min(index, rules.bias.size() - 1);  // an erased slot may lie behind the last token
+    };
+    rules.apply(scores, tile, count, keys.tokens,
+                [&](std::size_t t) { return position + static_cast<std::int64_t>(t); }, index_of);
+  }
+  if (dead != nullptr) hide_dead(dead, keys.tokens, scores, tile, count);
+  attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile, log_skip);
+}
+
+/// The oldest `count` tokens of the recent window as the block that they would become.
+template <KeyPolicy K, ValuePolicy V>
+void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t count, std::size_t token,
+                    const ScoreRules& rules, float log_skip) {
+  const ExactWindow& recent = head.recent();
+  const std::size_t key_bytes = head.keys().block_bytes();
+  if (!workspace.waiting.grow(key_bytes + head.values().block_bytes())) __builtin_trap();
+  workspace.aged.shape(count, head.dim());
+  const FloatRows rows(workspace.aged.data(), count, head.dim());
+  const RunPlace place = head.next_place(count);
+  for (std::size_t i = 0; i < count; ++i) recent.key(i, head.options().rope.get(), workspace.aged.row(i));
+  head.keys().encode(rows, place, workspace.waiting.data());
+  for (std::size_t i = 0; i < count; ++i) recent.value(i, workspace.aged.row(i));
+  head.values().encode(rows, workspace.waiting.data() + key_bytes);
+  head.keys().prepare(workspace.table, {workspace.queries.data(), workspace.queries.count(), head.dim()});
+  head.keys().turn(workspace.table, place.origin);
+  attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes,
+                nullptr, recent.position(0), token, rules, log_skip);
+}
+
+/// All runs, whose first token has index `token`.
+template <KeyPolicy K, ValuePolicy V>
+void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t token, const ScoreRules& rules,
+                 float log_skip) {
+  const std::size_t count = workspace.queries.count();
+  const std::size_t tile = workspace.scores.width();
+  const Run* turned = nullptr;  // the run that the table was last turned for
+  for (const Run& run : head.runs()) {
+    if (!rules.reach(count, run.position(run.tokens - 1))) {
+      token += run.live;
+      continue;
+    }
+    const bool moved_alike = turned != nullptr && turned->shift == run.shift;
+    if (!moved_alike) {
+      head.keys().prepare(workspace.table, {turned_queries(head, workspace, run.shift), count, head.dim()});
+    }
+    if (!moved_alike || turned->origin != run.origin) head.keys().turn(workspace.table, run.origin);
+    turned = &run;
+    for (std::size_t done = 0; done < run.tokens;) {
+      BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
+      const std::size_t end = std::min(run.tokens, done + stretch.blocks * block_tokens);
+      while (done < end) {
+        const std::size_t slots = std::min(tile, end - done);
+        if (rules.reach(count, run.position(done + slots - 1))) {
+          attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
+                        run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, log_skip);
+        }
+        token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
+        done += slots;
+        stretch = head.store().skip(stretch, slots / block_tokens);
+      }
+    }
+  }
+}
+
+/// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
+template <KeyPolicy K, ValuePolicy V>
+void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options,
+                  const ScoreRules& rules) {
+  PQKV_EXPECTS(options.bias.empty() || options.bias.size() >= head.tokens());
+  const std::size_t count = workspace.queries.count();
+  workspace.partial.reset(count, head.dim());
+  workspace.scores.shape(count, tile_tokens(count));
+  const std::size_t kept = head.sinks().tokens();
+  const std::size_t behind_sealed = kept + head.sealed_tokens();
+  const std::size_t beyond = head.recent().tokens() - std::min(head.recent().tokens(), head.options().recent);
+  const std::size_t waiting = options.code_waiting ? beyond : 0;
+  attend_window(head, workspace, head.sinks(), 0, 0, rules);
+  attend_window(head, workspace, head.recent(), waiting, behind_sealed + waiting, rules);
+  if (head.runs().empty() && waiting == 0) return;
+  const float log_skip = options.skip_below > 0 ? std::min(std::log(options.skip_below), 0.0f) : 1.0f;
+  head.values().begin(workspace.sum, count);
+  attend_runs(head, workspace, kept, rules, log_skip);
+  if (waiting != 0) attend_waiting(head, workspace, waiting, behind_sealed, rules, log_skip);
+  head.values().finish(workspace.sum, workspace.partial.out(), head.dim());
+}
+
+}  // namespace pqkv::inline PQKV_ABI::detail
