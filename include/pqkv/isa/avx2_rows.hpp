@@ -6,6 +6,7 @@
 #if defined(PQKV_X86)
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "pqkv/isa/scalar.hpp"
@@ -20,6 +21,12 @@ inline void prefetch(const void* first, std::size_t bytes) noexcept {
   for (std::size_t i = 0; i < bytes; i += 64) {
     _mm_prefetch(static_cast<const char*>(first) + prefetch_ahead + i, _MM_HINT_T0);
   }
+}
+
+/// The same, but nothing at or behind `end`: what lies there may be skipped.
+inline void prefetch_before(const std::byte* end, const std::byte* first, std::size_t bytes) noexcept {
+  const auto left = static_cast<std::size_t>(end - first);
+  if (left > prefetch_ahead) prefetch(first, std::min(bytes, left - prefetch_ahead));
 }
 
 inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }

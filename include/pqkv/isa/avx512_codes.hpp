@@ -138,6 +138,69 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
   }
 }
 
+/// avx2::pq4_channels with 16 centroids in one register: a look-up of 16 tokens is one vpermps.
+template <std::size_t channels, std::size_t queries>
+inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  __m512 centroids_f32x16[channels];
+  __m512 sums_f32x16[channels][queries];
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    centroids_f32x16[d] = _mm512_loadu_ps(centroids + d * 16);
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x16[d][q] = _mm512_setzero_ps();
+  }
+  for (std::size_t b = 0; b < block_count; ++b) {
+    const __m512i pairs_i32x16 = _mm512_maskz_cvtepu8_epi32(
+        0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + b * block_bytes)));
+    // The look-up reads four bits of an index.
+    const __m512i tokens_i32x16[2] = {pairs_i32x16, _mm512_maskz_srli_epi32(0xffff, pairs_i32x16, 4)};
+    PQKV_UNROLL for (std::size_t half = 0; half < 2; ++half) {
+      PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+        const __m512 value_f32x16 = _mm512_maskz_permutexvar_ps(0xffff, tokens_i32x16[half], centroids_f32x16[d]);
+        PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+          sums_f32x16[d][q] = _mm512_fmadd_ps(value_f32x16, _mm512_loadu_ps(weights + q * stride + b * 32 + half * 16),
+                                              sums_f32x16[d][q]);
+        }
+      }
+    }
+  }
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) outs[q * dim + d] += sum_of(sums_f32x16[d][q]);
+  }
+}
+
+template <std::size_t queries>
+inline void pq4_subspace(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes, std::size_t width,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  std::size_t d = 0;
+  for (; d + 4 <= width; d += 4) {
+    pq4_channels<4, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+  for (; d < width; ++d) {
+    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+}
+
+inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
+                           const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
+                           float* outs) noexcept {
+  const std::size_t dim = subspaces * width;
+  avx2::prefetch(blocks, block_count * subspaces * 16);
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const std::uint8_t* codes = blocks + s * 16;
+    const float* mine = centroids + s * width * 16;
+    float* out = outs + s * width;
+    std::size_t q = 0;
+    for (; q + 4 <= query_count; q += 4) {
+      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    }
+    for (; q < query_count; ++q) {
+      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    }
+  }
+}
+
 }  // namespace pqkv::inline PQKV_ABI::isa::avx512
 PQKV_TARGET_END
 

@@ -16,7 +16,6 @@ class Pq8Keys {
   /// then serves four queries; the last quad overlaps the one before it when the count is no multiple of four.
   struct QueryTable {
     RowsBuffer tables;
-    RowsBuffer plain;  // one query's table before it is interleaved
     std::size_t queries = 0;
   };
 
@@ -48,14 +47,9 @@ class Pq8Keys {
       for (std::size_t q = 0; q < queries.count; ++q) quantizer_.tabulate(queries.row(q), table.tables.row(q));
       return;
     }
-    table.plain.shape(1, entries);
     table.tables.shape(quads(queries.count), entries * 4);
     for (std::size_t quad = 0; quad < quads(queries.count); ++quad) {
-      float* interleaved = table.tables.row(quad);
-      for (std::size_t lane = 0; lane < 4; ++lane) {
-        quantizer_.tabulate(queries.row(first_query(quad, queries.count) + lane), table.plain.data());
-        for (std::size_t i = 0; i < entries; ++i) interleaved[i * 4 + lane] = table.plain.data()[i];
-      }
+      quantizer_.tabulate4(queries.row(first_query(quad, queries.count)), queries.stride, table.tables.row(quad));
     }
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
