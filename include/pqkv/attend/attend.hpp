@@ -17,8 +17,10 @@ namespace pqkv::inline PQKV_ABI {
 struct AttendOptions {
   /// Multiplies q · k before the softmax; 0 means 1/√dim.
   float scale = 0;
-  /// Blocks of values in which every weight is below this share of the largest weight seen so far are not read.
-  /// 0: all are. With skipped mass ε the output moves by at most 2·ε·max‖value‖.
+  /// Blocks of values in which every weight is below this share of the largest weight seen so far are not read (0: all
+  /// are); windows come first, so that the largest is near its end early. Nor are the keys of a run whose table bounds all
+  /// of its scores that low (Bounded). With skipped mass ε the output moves by at most 2·ε·max‖value‖, and ε is at most
+  /// skip_below times the number of tokens.
   float skip_below = 0;
   /// Tokens beyond `recent` that wait for their block (up to 31) are read through codes too, encoded for each call. For
   /// measuring what codes do when nothing but sinks and `recent` tokens may be exact; slow.
@@ -26,7 +28,9 @@ struct AttendOptions {
 };
 
 struct AttendResult {
-  /// The share of the softmax mass that was skipped, the largest over the queries.
+  /// An upper bound of the share of the softmax mass that was skipped (32 times each skipped block's largest
+  /// weight, or what the table allows), the
+  /// largest over the queries.
   float skipped_mass = 0;
 };
 
@@ -70,33 +74,72 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes, log_skip);
 }
 
-/// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
+/// Whether no key of the run can matter, as the table alone says: then the tokens count as skipped.
+template <KeyPolicy K>
+[[nodiscard]] bool skip_range(const K& keys, const typename K::QueryTable& table, Partial& partial, std::size_t tokens,
+                              float log_skip) noexcept {
+  if constexpr (Bounded<K>) {
+    float bounds[max_group];
+    keys.bound(table, bounds);
+    for (std::size_t q = 0; q < partial.queries(); ++q) {
+      if (partial.empty(q) || bounds[q] - partial.largest(q) >= log_skip) return false;
+    }
+    for (std::size_t q = 0; q < partial.queries(); ++q) {
+      partial.add_skipped(q, static_cast<float>(tokens) * std::exp(bounds[q] - partial.largest(q)));
+    }
+    return true;
+  }
+  return false;
+}
+
+/// One of `count` shares of a head's tokens, for workers that share a head. The first has the exact windows.
+struct Share {
+  std::size_t index = 0;
+  std::size_t count = 1;
+};
+
+/// A share of the cache of a head for the scaled queries in the workspace; fills workspace.partial.
 template <KeyPolicy K, ValuePolicy V>
-void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options) {
+void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options, Share share = {}) {
   const std::size_t count = workspace.queries.count();
   const std::size_t tile = tile_tokens(count);
   Partial& partial = workspace.partial;
   partial.reset(count, head.dim());
   workspace.scores.shape(count, tile);
   const std::size_t beyond = head.recent().tokens() - std::min(head.recent().tokens(), head.options().recent);
-  const std::size_t waiting = options.code_waiting ? beyond : 0;
-  for (const auto& [window, first] : {std::pair{&head.sinks(), std::size_t{0}}, {&head.recent(), waiting}}) {
-    const std::size_t offset = first * window->rows().row_bytes();
-    std::size_t visible[max_group];
-    std::fill_n(visible, count, window->tokens() - first);
-    attend_exact(partial, window->rows(), window->keys() + offset, window->values() + offset, window->tokens() - first,
-                 workspace.queries.data(), visible, workspace.scores.data());
+  const std::size_t waiting = options.code_waiting && share.index == 0 ? beyond : 0;
+  if (share.index == 0) {
+    for (const auto& [window, first] : {std::pair{&head.sinks(), std::size_t{0}}, {&head.recent(), waiting}}) {
+      const std::size_t offset = first * window->rows().row_bytes();
+      std::size_t visible[max_group];
+      std::fill_n(visible, count, window->tokens() - first);
+      attend_exact(partial, window->rows(), window->keys() + offset, window->values() + offset, window->tokens() - first,
+                   workspace.queries.data(), visible, workspace.scores.data());
+    }
   }
   if (head.runs().empty() && waiting == 0) return;
   const float log_skip = options.skip_below > 0 ? std::min(std::log(options.skip_below), 0.0f) : 1.0f;
   head.keys().prepare(workspace.table, {workspace.queries.data(), count, head.dim()});
   head.values().begin(workspace.sum, count);
+  std::size_t sealed = 0;
+  for (const Run& run : head.runs()) sealed += run.tokens;
+  // Where a share begins inside a run that has `before` tokens before it: whole blocks, the same for both neighbours.
+  const auto border = [&](std::size_t index, const Run& run, std::size_t before) {
+    const std::size_t token = index == share.count ? sealed : sealed / share.count * index;
+    if (token <= before) return std::size_t{0};
+    return std::min(run.tokens, (token - before + block_tokens - 1) / block_tokens * block_tokens);
+  };
+  std::size_t before = 0;
   for (const Run& run : head.runs()) {
+    std::size_t done = border(share.index, run, before);
+    const std::size_t end = border(share.index + 1, run, before);
+    before += run.tokens;
+    if (done == end) continue;
     head.keys().turn(workspace.table, run.origin);
-    for (std::size_t done = 0; done < run.tokens;) {
+    if (log_skip <= 0 && skip_range(head.keys(), workspace.table, partial, end - done, log_skip)) continue;
+    while (done < end) {
       const std::size_t block = run.first_block + done / block_tokens;
-      const std::size_t tokens =
-          std::min({tile, run.tokens - done, head.store().contiguous(block) * block_tokens});
+      const std::size_t tokens = std::min({tile, end - done, head.store().contiguous(block) * block_tokens});
       attend_blocks(head, workspace, {head.store().key_block(block), tokens, done},
                     head.store().value_block(block), log_skip);
       done += tokens;
