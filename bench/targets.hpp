@@ -21,6 +21,10 @@ inline void print_target(const std::string& measure, const Spread& reached, doub
 inline void print_figure(const std::string& measure, const Spread& reached, std::string_view unit) {
   fmt::print("| {:<72} | {:>22} | {:<7} | {:<6} |\n", measure, text_of(reached), unit, "");
 }
+/// What `bytes` per item in that time are, in GB/s; plot.py draws these.
+inline void print_speed(const std::string& measure, double bytes, const Spread& time) {
+  print_figure(measure + ", reads", {bytes / time.median, bytes / time.upper, bytes / time.lower}, "GB/s");
+}
 inline void print_left_out(const std::string& measure, std::string_view why) {
   fmt::print("| {:<72} | {:>22} | {:<7} | {:<6} |\n", measure, "left out", "", why);
 }

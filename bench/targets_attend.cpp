@@ -76,7 +76,9 @@ void compare(std::size_t dim, const Limits& limits) {
         print_left_out(name + ", × OpenBLAS f32", "OpenBLAS not found");
       }
       if (eigen != nullptr) print_figure(name + ", × Eigen f32", contest.faster(ours, eigen_entry), "×");
+      print_speed(name, coded.bytes_per_token(), contest.time(ours));
       if (group != 1) continue;
+      print_speed(name + ", own exact f16", half.bytes_per_token(), contest.time(exact));
       print_target(name + ", × own exact f16", contest.faster(ours, exact), 4.5);
       const double bound = coded.bytes_per_token() / limits.memory;
       const Spread time = contest.time(ours);
@@ -143,6 +145,7 @@ void context_targets() {
     contest.hold(15);
     const std::string name = fmt::format("attend pq4 m=16 + int4:g=32 dim {} at {} tokens, cold", dim, tokens);
     print_figure(name, contest.time(ours), "ns/tok");
+    print_figure(name + ", own exact f16", contest.time(half), "ns/tok");
     if (tokens <= 1024) print_target(name + ", × own exact f16", contest.faster(ours, half), 2);
     if (tokens >= 4096) {
       least = std::min(least, contest.time(ours).median);

@@ -112,6 +112,7 @@ void compare(const Contenders& which, const Limits& limits) {
   const std::string name = fmt::format("score pq{} m={} dim {} {} keys {}", bits, subspaces, dim, tokens, cold ? "cold" : "warm");
   print_figure(name + ", 1 query", contest.time(one), "ns/key");
   print_figure(name + ", 4 queries", contest.time(four), "ns/key");
+  if (cold) print_speed(name + ", 1 query", key_bytes, contest.time(one));
   const std::string_view peer = bits == 4 ? "FAISS FastScan" : "FAISS IndexPQ";
   if (has_faiss()) {
     print_figure(fmt::format("{}, {}, 1 query", name, peer), contest.time(peer_one), "ns/key");

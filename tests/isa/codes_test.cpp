@@ -178,7 +178,8 @@ TEST_CASE("tables as bytes are within half a step on every instruction set") {
             widest = std::max(widest, static_cast<double>(*most) - static_cast<double>(*least));
             sum += static_cast<double>(*least);
             for (std::size_t i = s * count; i < (s + 1) * count; ++i) {
-              const double error = static_cast<double>(*least) + static_cast<double>(scale) * bytes[i] - static_cast<double>(table[i]);
+              const double error =
+                  static_cast<double>(*least) + static_cast<double>(scale) * bytes[i] - static_cast<double>(table[i]);
               REQUIRE(std::fabs(error) <= 0.501 * static_cast<double>(scale));
             }
           }
@@ -258,7 +259,8 @@ TEST_CASE("weighted sums of 4-bit codes' centroids on every instruction set") {
                 for (std::size_t t = 0; t < blocks * 32; ++t) {
                   const std::uint8_t pair = codes[(t / 32 * subspaces + i / width) * 16 + t % 16];
                   const std::size_t code = t % 32 < 16 ? pair & 15u : pair >> 4u;
-                  const double term = static_cast<double>(weights[q * stride + t]) * static_cast<double>(centroids[i * 16 + code]);
+                  const double term =
+                      static_cast<double>(weights[q * stride + t]) * static_cast<double>(centroids[i * 16 + code]);
                   sum += term;
                   magnitude += std::fabs(term);
                 }

@@ -16,14 +16,16 @@
 #include "pqkv/isa/avx2_codes.hpp"
 #include "pqkv/isa/avx2_tables.hpp"
 #include "pqkv/isa/avx2_integers.hpp"
+#include "pqkv/isa/avx2_nearest.hpp"
 #include "pqkv/isa/avx2_rows.hpp"
 
 #if defined(PQKV_X86)
 
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
-/// Scalar stay: buckets of one query, because additions to scattered addresses have no vector form; and pq8 for one query, whose byte
-/// and float loads keep three load ports busy (codes taken from 64-bit loads were slower, and gathers slower still).
+/// Scalar stay: buckets of one query, because additions to scattered addresses have no vector form; and pq8 for one query,
+/// whose byte and float loads keep three load ports busy (codes taken from 64-bit loads were slower, and gathers slower
+/// still).
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = scalar::kernels();
   set.name = "avx2";

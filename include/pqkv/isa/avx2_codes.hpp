@@ -61,59 +61,6 @@ inline void centroid_sum(const float* buckets, std::size_t width, const float* c
   }
 }
 
-/// `count` rows at once, so that each centroid is loaded once for all of them.
-template <std::size_t count>
-inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
-                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
-  __m256 best_f32x8[count];
-  __m256i nearest_i32x8[count];
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    best_f32x8[r] = _mm256_set1_ps(3.4e38f);
-    nearest_i32x8[r] = _mm256_setzero_si256();
-  }
-  __m256i index_i32x8 = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  for (std::size_t c = 0; c < centroid_count; c += 8) {
-    __m256 distance_f32x8[count];
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) distance_f32x8[r] = _mm256_loadu_ps(half_norms + c);
-    for (std::size_t d = 0; d < width; ++d) {
-      const __m256 centroid_f32x8 = _mm256_loadu_ps(centroids + d * centroid_count + c);
-      PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-        distance_f32x8[r] =
-            _mm256_fnmadd_ps(_mm256_broadcast_ss(rows + r * stride + d), centroid_f32x8, distance_f32x8[r]);
-      }
-    }
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-      const __m256 closer = _mm256_cmp_ps(distance_f32x8[r], best_f32x8[r], _CMP_LT_OQ);
-      best_f32x8[r] = _mm256_blendv_ps(best_f32x8[r], distance_f32x8[r], closer);
-      nearest_i32x8[r] = _mm256_blendv_epi8(nearest_i32x8[r], index_i32x8, _mm256_castps_si256(closer));
-    }
-    index_i32x8 = _mm256_add_epi32(index_i32x8, _mm256_set1_epi32(8));
-  }
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    alignas(32) float best[8];
-    alignas(32) std::int32_t nearest[8];
-    _mm256_store_ps(best, best_f32x8[r]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(nearest), nearest_i32x8[r]);
-    std::size_t lane = 0;
-    for (std::size_t i = 1; i < 8; ++i) {
-      if (best[i] < best[lane] || (best[i] == best[lane] && nearest[i] < nearest[lane])) lane = i;
-    }
-    codes[r] = static_cast<std::uint8_t>(nearest[lane]);
-  }
-}
-
-inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
-                             const float* centroids, const float* half_norms, std::size_t count,
-                             std::uint8_t* codes) noexcept {
-  std::size_t r = 0;
-  for (; r + 4 <= row_count; r += 4) {
-    nearest_tile<4>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
-  }
-  for (; r < row_count; ++r) {
-    nearest_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
-  }
-}
-
 /// Two subspaces' looked-up bytes summed per token, as floats: even tokens' sums are what `whole` (even + 256·odd) has
 /// beyond `odd`.
 inline void store_scores(__m256i whole_u16x16, __m256i odd_u16x16, __m256 scale, __m256 bias, float* scores) noexcept {

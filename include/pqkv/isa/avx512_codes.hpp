@@ -72,10 +72,37 @@ inline void nearest_tile(const float* rows, std::size_t stride, std::size_t widt
   }
 }
 
+/// avx2::nearest_of_few for 16 rows and 16 centroids.
+inline void nearest_of_sixteen(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                               const float* half_norms, std::uint8_t* codes) noexcept {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i places_i32x16 = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride)));
+  __m512 distance_f32x16[16];
+  PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) distance_f32x16[c] = _mm512_set1_ps(half_norms[c]);
+  for (std::size_t d = 0; d < width; ++d) {
+    const __m512 rows_f32x16 =
+        _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, places_i32x16, rows + d, 4);
+    PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) {
+      distance_f32x16[c] = _mm512_fnmadd_ps(rows_f32x16, _mm512_set1_ps(centroids[d * 16 + c]), distance_f32x16[c]);
+    }
+  }
+  __m512 best_f32x16 = distance_f32x16[0];
+  __m512i nearest_i32x16 = _mm512_setzero_si512();
+  PQKV_UNROLL for (std::size_t c = 1; c < 16; ++c) {
+    const __mmask16 closer = _mm512_cmp_ps_mask(distance_f32x16[c], best_f32x16, _CMP_LT_OQ);
+    best_f32x16 = _mm512_mask_mov_ps(best_f32x16, closer, distance_f32x16[c]);
+    nearest_i32x16 = _mm512_mask_mov_epi32(nearest_i32x16, closer, _mm512_set1_epi32(static_cast<int>(c)));
+  }
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_maskz_cvtepi32_epi8(0xffff, nearest_i32x16));
+}
+
 inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
                              const float* centroids, const float* half_norms, std::size_t count,
                              std::uint8_t* codes) noexcept {
   std::size_t r = 0;
+  for (; count == 16 && r + 16 <= row_count; r += 16) {
+    nearest_of_sixteen(rows + r * stride, stride, width, centroids, half_norms, codes + r);
+  }
   for (; r + 8 <= row_count; r += 8) {
     nearest_tile<8>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
   }
