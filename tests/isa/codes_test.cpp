@@ -273,3 +273,47 @@ TEST_CASE("weighted sums of 4-bit codes' centroids on every instruction set") {
     }
   });
 }
+
+TEST_CASE("8-bit codes are looked up in two planes of bytes on every instruction set") {
+  for_each_set([](const isa::KernelSet& kernels) {
+    for (const std::size_t subspaces : {1, 2, 3, 8, 33, 256}) {
+      const auto table = normal_floats(subspaces * 256, 1);
+      std::vector<std::uint8_t> planes(subspaces * 512);
+      float step = -1, least = -1;
+      kernels.plane_table(table.data(), subspaces, planes.data(), &step, &least);
+      for (std::size_t s = 0; s < subspaces; ++s) {
+        const auto first = table.begin() + static_cast<std::ptrdiff_t>(s * 256);
+        const double smallest = static_cast<double>(*std::min_element(first, first + 256));
+        for (std::size_t c = 0; c < 256; ++c) {
+          const double entry = planes[s * 512 + c] + 256.0 * planes[s * 512 + 256 + c];
+          const double error = smallest + static_cast<double>(step) * entry - static_cast<double>(table[s * 256 + c]);
+          REQUIRE(std::fabs(error) <= 0.52 * static_cast<double>(step));
+        }
+      }
+      for (const std::size_t blocks : {1, 2, 5}) {
+        for (const std::size_t queries : {1, 3, 4, 9}) {
+          const auto codes = random_bytes(blocks * 32 * subspaces, subspaces);
+          auto bytes = random_bytes(queries * subspaces * 512, 3);
+          if (subspaces == 256) std::fill(bytes.begin(), bytes.end(), std::uint8_t{255});  // the largest sum there is
+          const std::vector<float> scale(queries, 1.0f), bias(queries, 0.0f);
+          const std::size_t stride = blocks * 32 + 1;
+          std::vector<float> scores((queries - 1) * stride + blocks * 32, -7.0f);
+          kernels.pq8_planes_score(codes.data(), blocks, subspaces, bytes.data(), queries, scale.data(), bias.data(),
+                                   scores.data(), stride);
+          for (std::size_t q = 0; q < queries; ++q) {
+            for (std::size_t t = 0; t < blocks * 32; ++t) {
+              std::uint32_t sum = 0;
+              for (std::size_t s = 0; s < subspaces; ++s) {
+                const std::uint8_t* mine = bytes.data() + (q * subspaces + s) * 512;
+                const std::uint8_t code = codes[t / 8 * 8 * subspaces + s * 8 + t % 8];
+                sum += mine[code] + 256u * mine[256 + code];
+              }
+              REQUIRE(static_cast<std::uint32_t>(scores[q * stride + t]) == sum);
+            }
+          }
+          if (queries > 1) REQUIRE(scores[blocks * 32] == -7.0f);
+        }
+      }
+    }
+  });
+}

@@ -28,9 +28,8 @@ struct AttendOptions {
 };
 
 struct AttendResult {
-  /// An upper bound of the share of the softmax mass that was skipped (32 times each skipped block's largest
-  /// weight, or what the table allows), the
-  /// largest over the queries.
+  /// The share of the softmax mass that was skipped, the largest over the queries: exact for blocks, an upper bound for
+  /// runs that only their table was asked about.
   float skipped_mass = 0;
 };
 
@@ -52,6 +51,8 @@ template <KeyPolicy K, ValuePolicy V>
 void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, BlockSpan keys, const std::byte* values,
                    float log_skip) {
   const std::size_t tile = workspace.scores.width();
+  // On their way while the keys are scored; with skipping nobody knows yet which values will be read.
+  if (log_skip > 0) prefetch_head(values, keys.blocks() * head.values().block_bytes());
   head.keys().score(workspace.table, keys, workspace.scores.data(), tile);
   attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, workspace.scores.data(), tile,
               log_skip);

@@ -53,12 +53,12 @@ inline void attend_exact(Partial& partial, const ExactRows& rows, const std::byt
 /// beginning is the business of whoever knows that the span is next.
 inline void prefetch_head(const std::byte* first, std::size_t bytes) noexcept {
   constexpr std::size_t line = 64;
-  for (std::size_t i = 0; i < std::min(bytes, std::size_t{4096}); i += line) __builtin_prefetch(first + i);
+  for (std::size_t i = 0; i < std::min(bytes, std::size_t{4096}); i += line) __builtin_prefetch(first + i, 0, 2);
 }
 
 /// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are added to `sum`.
-/// Blocks in which every weight of every query is below exp(log_skip) of the largest score so far are not read; an upper
-/// bound of their mass is added to the partial's skipped mass. log_skip > 0 turns that off.
+/// Blocks in which every weight of every query is below exp(log_skip) of the largest score so far are not read; their
+/// mass is added to the partial's skipped mass. log_skip > 0 turns that off.
 template <ValuePolicy V>
 void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, BlockSpan values, float* scores,
                  std::size_t stride, float log_skip) noexcept {
@@ -97,19 +97,6 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
     keep[b] = !skipping;
     for (std::size_t q = 0; q < count && !keep[b]; ++q) keep[b] = block_most[q][b] - partial.largest(q) >= log_skip;
   }
-  if (skipping) {
-    for (std::size_t q = 0; q < count; ++q) {
-      float* bounds = block_most[q];
-      std::size_t skipped = 0;
-      for (std::size_t b = 0; b < blocks; ++b) {
-        if (!keep[b]) bounds[skipped++] = bounds[b];
-      }
-      if (skipped == 0) continue;
-      const float largest_weights = kernels.exponential(bounds, skipped, partial.largest(q));
-      partial.add_skipped(q, static_cast<float>(block_tokens) * largest_weights);
-    }
-  }
-
   const auto next_kept = [&](std::size_t b) {
     while (b < blocks && !keep[b]) ++b;
     return b;
@@ -119,7 +106,16 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
     return b;
   };
   std::size_t first = next_kept(0);
-  if (first < blocks) prefetch_head(values.data + first * block_bytes, (span_end(first) - first) * block_bytes);
+  if (skipping && first < blocks) {
+    prefetch_head(values.data + first * block_bytes, (span_end(first) - first) * block_bytes);
+  }
+  for (std::size_t b = 0; b < blocks && skipping; ++b) {  // meanwhile
+    if (keep[b]) continue;
+    const std::size_t begin = b * block_tokens, size = std::min(block_tokens, values.tokens - begin);
+    for (std::size_t q = 0; q < count; ++q) {
+      partial.add_skipped(q, kernels.exponential(scores + q * stride + begin, size, partial.largest(q)));
+    }
+  }
   while (first < blocks) {
     const std::size_t last = span_end(first);
     const std::size_t after = next_kept(last);

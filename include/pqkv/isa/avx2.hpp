@@ -9,7 +9,7 @@
 //   vcvtph2ps        f16 rows and scales                                      1
 //   vaddps xmm       pq8: the entries of four queries by one load             2 loads (3 on Golden Cove)
 //
-// Codes stream through software prefetches 4 KiB ahead: without them pq4 reads DRAM at two thirds of its speed.
+// Codes stream through software prefetches 3 KiB ahead: without them pq4 reads DRAM at two thirds of its speed.
 #pragma once
 
 #include "pqkv/isa/avx2_bytes.hpp"

@@ -1,10 +1,10 @@
-// AVX-512 with VBMI and VNNI: sums of grouped integer values by byte products, 6-bit look-ups. Layer 1. Ice Lake (2019),
+// AVX-512 with VBMI and VNNI: sums of grouped integer values by byte products, 4-bit and 6-bit look-ups. Layer 1. Ice Lake (2019),
 // Zen 4 (2022).
 //
 //   instruction        leaned on for                                                    per cycle (Golden Cove)
 //   vpdpbusd zmm       64 codes × 64 weight bytes, four products added per lane         2, latency 5
 //   vpbroadcastd zmm   four tokens' weights to all channels, from memory: a load        2
-//   vpermb zmm         pq6: a table of 64 bytes looked up 64 times at once               1
+//   vpermb zmm         pq4, pq6, pq8: tables of 64 bytes looked up 64 times at once      1
 //   vpmovdb            32-bit weights to bytes                                          1/2
 //
 // A dword of codes is four tokens of one channel, a dword of weights the same four tokens. 4-bit and 2-bit codes meet one
@@ -14,6 +14,8 @@
 #pragma once
 
 #include "pqkv/isa/avx512.hpp"
+#include "pqkv/isa/avx512vbmi_codes.hpp"
+#include "pqkv/isa/avx512vbmi_planes.hpp"
 
 #if defined(PQKV_X86)
 
@@ -69,8 +71,8 @@ inline void load_scales(const f16* scales, const f16* offsets, Scales& out) noex
   const __m512 middle = _mm512_set1_ps(bits == 8 ? 0.0f : static_cast<float>((1u << bits) - 1u) / 2);
   PQKV_UNROLL for (std::size_t i = 0; i < groups * 32; i += 16) {
     const __m512 scale_f32x16 = load16(scales + i, 0xffff);
-    _mm512_store_ps(out.scale[0] + i, scale_f32x16);
-    _mm512_store_ps(out.middle[0] + i, _mm512_fmadd_ps(scale_f32x16, middle, load16(offsets + i, 0xffff)));
+    _mm512_store_ps(out.scale[i / 32] + i % 32, scale_f32x16);
+    _mm512_store_ps(out.middle[i / 32] + i % 32, _mm512_fmadd_ps(scale_f32x16, middle, load16(offsets + i, 0xffff)));
   }
 }
 
@@ -256,49 +258,14 @@ inline void integer_accumulate(const std::byte* blocks, std::size_t block_count,
   }
 }
 
-/// One block for `queries` queries: a look-up of 32 tokens is one vpermb of half a register.
-template <std::size_t queries>
-inline void pq6_block(const std::uint8_t* block, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
-                      const float* bias, float* scores, std::size_t stride) noexcept {
-  __m256i whole_u16x16[queries];  // even + 256·odd tokens' sums, and odd ones': see avx2::store_scores
-  __m256i odd_u16x16[queries];
-  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) whole_u16x16[q] = odd_u16x16[q] = _mm256_setzero_si256();
-  for (std::size_t s = 0; s < subspaces; ++s) {
-    const __m512i codes_u8x64 = _mm512_castsi256_si512(avx2::pq6_codes(block + s * 24));
-    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-      const __m512i table_u8x64 = _mm512_loadu_si512(tables + (q * subspaces + s) * 64);
-      const __m256i found =
-          avx512::lower_half(_mm512_maskz_permutexvar_epi8(0xffffffffu, codes_u8x64, table_u8x64));
-      whole_u16x16[q] = _mm256_add_epi16(whole_u16x16[q], found);
-      odd_u16x16[q] = _mm256_add_epi16(odd_u16x16[q], _mm256_srli_epi16(found, 8));
-    }
-  }
-  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-    avx2::store_tokens(whole_u16x16[q], odd_u16x16[q], scale[q], bias[q], scores + q * stride);
-  }
-}
-
-inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
-                      const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) {
-    const std::uint8_t* block = blocks + b * 24 * subspaces;
-    avx2::prefetch(block, 24 * subspaces);
-    float* out = scores + b * 32;
-    std::size_t q = 0;
-    for (; q + 4 <= query_count; q += 4) {
-      pq6_block<4>(block, subspaces, tables + q * subspaces * 64, scale + q, bias + q, out + q * stride, stride);
-    }
-    for (; q < query_count; ++q) {
-      pq6_block<1>(block, subspaces, tables + q * subspaces * 64, scale + q, bias + q, out + q * stride, stride);
-    }
-  }
-}
-
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = avx512::kernels();
   set.name = "avx512vbmi";
+  set.pq4_score = pq4_score;
   set.pq6_score = pq6_score;
+  set.pq8_planes = true;
+  set.plane_table = plane_table;
+  set.pq8_planes_score = pq8_planes_score;
   set.int8_accumulate = integer_accumulate<8>;
   set.int4_accumulate = integer_accumulate<4>;
   set.int2_accumulate = integer_accumulate<2>;

@@ -90,6 +90,19 @@ struct KernelSet {
   void (*pq4_accumulate)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                          const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
                          float* outs) noexcept;
+  /// Where vectors look bytes up in tables of 256 faster than loads look floats up: fewer than four queries are then scored
+  /// by pq8_planes_score rather than by pq8_score. (From four on a load of floats serves four queries, and the planes' tables
+  /// cost more to make than they save.)
+  bool pq8_planes;
+  /// A float table [subspace][256] as 16-bit entries in two planes of bytes, planes[s·512 + c] the lower, planes[s·512 +
+  /// 256 + c] the upper ones. As byte_table, scale = the widest subspace's range / 65535: a score is off by at most
+  /// scale/2 per subspace, some hundred-thousandths of its range.
+  void (*plane_table)(const float* table, std::size_t subspaces, std::uint8_t* planes, float* scale,
+                      float* bias) noexcept;
+  /// scores[q·stride + t] = scale[q] · Σ_s entry_q[s][code(t, s)] + bias[q], exact sums below 2²⁴; planes [query][512·s].
+  void (*pq8_planes_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                           const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
+                           float* scores, std::size_t stride) noexcept;
   /// buckets[s·256 + code(t, s)] += weights[t], pq8 blocks, one query.
   void (*pq8_fill)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
                    float* buckets) noexcept;

@@ -161,6 +161,44 @@ inline void pq8_score_interleaved(const std::uint8_t* blocks, std::size_t block_
   }
 }
 
+inline void plane_table(const float* table, std::size_t subspaces, std::uint8_t* planes, float* scale,
+                        float* bias) noexcept {
+  float widest = 0;
+  float sum = 0;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const auto [least, most] = std::minmax_element(table + s * 256, table + (s + 1) * 256);
+    widest = std::max(widest, *most - *least);
+    sum += *least;
+  }
+  const float inverse = widest > 0 ? 65535.0f / widest : 0.0f;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const float least = *std::min_element(table + s * 256, table + (s + 1) * 256);
+    for (std::size_t c = 0; c < 256; ++c) {
+      const auto entry =
+          static_cast<std::uint32_t>(std::min((table[s * 256 + c] - least) * inverse + 0.5f, 65535.0f));
+      planes[s * 512 + c] = static_cast<std::uint8_t>(entry);
+      planes[s * 512 + 256 + c] = static_cast<std::uint8_t>(entry >> 8);
+    }
+  }
+  *scale = widest / 65535.0f;
+  *bias = sum;
+}
+
+inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                             const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
+                             float* scores, std::size_t stride) noexcept {
+  for (std::size_t q = 0; q < query_count; ++q) {
+    for (std::size_t t = 0; t < block_count * 32; ++t) {
+      std::uint32_t sum = 0;
+      for (std::size_t s = 0; s < subspaces; ++s) {
+        const std::uint8_t* entry = planes + (q * subspaces + s) * 512 + pq8_code(blocks, subspaces, s, t);
+        sum += entry[0] + 256u * entry[256];
+      }
+      scores[q * stride + t] = scale[q] * static_cast<float>(sum) + bias[q];
+    }
+  }
+}
+
 inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
                       float* scores) noexcept {
   pq8_score_interleaved<1>(blocks, block_count, subspaces, table, scores, 0);
@@ -253,6 +291,9 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.byte_table = byte_table;
   set.pq8_score = pq8_score;
   set.pq8_score4 = pq8_score4;
+  set.pq8_planes = false;
+  set.plane_table = plane_table;
+  set.pq8_planes_score = pq8_planes_score;
   set.pq4_accumulate = pq4_accumulate;
   set.pq8_fill = pq8_fill;
   set.pq8_fill4 = pq8_fill4;
