@@ -76,6 +76,14 @@ concept KeyPolicy =
       { policy.score(prepared, span, scores, stride) } noexcept;
     };
 
+/// A key format whose table bounds every score from above, whatever the codes: keys and values of a whole run are then not
+/// read where even the bound cannot matter (AttendOptions::skip_below).
+template <class P>
+concept Bounded = KeyPolicy<P> && requires(const P& policy, const typename P::QueryTable& prepared, float* scores) {
+  // scores[q] ≥ every score of query q in the run that the table is turned to.
+  { policy.bound(prepared, scores) } noexcept;
+};
+
 /// A value format.
 template <class P>
 concept ValuePolicy =

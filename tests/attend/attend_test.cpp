@@ -8,8 +8,10 @@ using namespace pqkv::test;
 
 namespace {
 
-constexpr double attention_tolerance = 2e-3;   // float sums, 15-bit weights
-constexpr double table_tolerance = 3e-2;       // pq4 keys: 8-bit tables move scores by some thousandths
+constexpr double attention_tolerance = 2e-3;   // float sums, weights of 15 or (int4, int2) 8 bits
+constexpr double table_tolerance = 3e-2;       // keys with 8-bit tables: they move scores by some thousandths
+/// Few tokens, one of which may have all the weight: 1/510 of half a value's range (about 3), some roundings together.
+constexpr double byte_weights_tolerance = 6e-3;
 
 }  // namespace
 
@@ -32,7 +34,7 @@ TEST_CASE("attention equals double precision on the stored rows, for every pair 
         const auto queries = normal_floats(group * dim, 13);
         std::vector<float> outs(group * dim);
         attend(head, {queries.data(), group, dim}, outs.data(), dim, workspace);
-        const double tolerance = key.describe().starts_with("pq4") ? table_tolerance : attention_tolerance;
+        const double tolerance = has_byte_tables(key) ? table_tolerance : attention_tolerance;
         for (std::size_t q = 0; q < group; ++q) {
           const auto expected =
               attention(queries.data() + q * dim, stored_keys, stored_values, tokens, dim, 1.0 / 8.0);
@@ -185,7 +187,7 @@ TEST_CASE("tokens that wait for their block are read through codes when asked") 
   const auto expected = attention(query.data(), coded_keys, coded_values, tokens, dim, 0.25);
   double moved = 0;
   for (std::size_t d = 0; d < dim; ++d) {
-    REQUIRE(std::fabs(static_cast<double>(out[d]) - expected[d]) < 1e-4);
+    REQUIRE(std::fabs(static_cast<double>(out[d]) - expected[d]) <= byte_weights_tolerance);
     moved += std::fabs(static_cast<double>(out[d] - as_usual[d]));
   }
   CHECK(moved > 1e-2);

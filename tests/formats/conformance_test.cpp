@@ -9,13 +9,21 @@ using namespace pqkv::test;
 
 namespace {
 
-// Scores and sums are float sums of up to 256 products of order 1. Tables of pq4 are 8-bit: scale/2 per subspace.
+// Scores and sums are float sums of up to 256 products of order 1. Tables of pq4, pq6 and pq44 are 8-bit: scale/2 per subspace.
 constexpr double float_tolerance = 2e-4;
 constexpr double table_tolerance = 0.03;
 
 double score_tolerance(const AnyKeys& policy, std::size_t dim) {
-  const bool tables = policy.describe().starts_with("pq4");
-  return (tables ? table_tolerance : float_tolerance) * std::sqrt(static_cast<double>(dim)) * 4;
+  return (has_byte_tables(policy) ? table_tolerance : float_tolerance) * std::sqrt(static_cast<double>(dim)) * 4;
+}
+
+/// int4 and int2 multiply by weights of 8 bits: 64 tokens' roundings of weight/510 at 1/64, times half of the range of
+/// values (about 4), would be 0.03 if all had one sign.
+constexpr double byte_weights_tolerance = 1e-3;
+
+double sum_tolerance(const AnyValues& policy) {
+  const bool bytes = policy.describe().starts_with("int4") || policy.describe().starts_with("int2");
+  return bytes ? byte_weights_tolerance : float_tolerance;
 }
 
 }  // namespace
@@ -129,7 +137,7 @@ TEST_CASE("a value format sums what it says the values were") {
           }
         }
         for (std::size_t i = 0; i < outs.size(); ++i) {
-          REQUIRE(std::fabs(static_cast<double>(outs[i]) - expected[i]) <= float_tolerance);
+          REQUIRE(std::fabs(static_cast<double>(outs[i]) - expected[i]) <= sum_tolerance(policy));
         }
       }
     }

@@ -4,46 +4,18 @@
 #include <cstring>
 
 #include "catch.hpp"
-#include "pqkv/isa/select.hpp"
+#include "isa/sets.hpp"
 #include "pqkv/policy.hpp"
-#include "support/data.hpp"
 
 using namespace pqkv;
 using namespace pqkv::test;
 
 namespace {
 
-/// Relative to Σ|terms|: float sums of up to a few thousand terms in any order.
-constexpr double float_sum_tolerance = 2e-6;
 /// Units in the last place of exp, as kernels.hpp promises.
 constexpr double exponential_ulp = 4;
-/// One multiplication and one addition, with or without contraction; relative to |product| + |bias|.
-constexpr double scale_and_bias_tolerance = 2e-7;
 
 const std::size_t dims[] = {1, 7, 8, 16, 20, 24, 48, 64, 80, 96, 128, 256};
-
-template <class F>
-void for_each_set(F&& check) {
-  for (const isa::Available& set : isa::compiled_in()) {
-    if (!set.runs_here) continue;
-    INFO("instruction set " << set.kernels.name);
-    check(set.kernels);
-  }
-}
-
-std::vector<std::uint8_t> random_bytes(std::size_t count, std::uint64_t seed) {
-  Random random(seed);
-  std::vector<std::uint8_t> bytes(count);
-  for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random.next());
-  return bytes;
-}
-
-std::vector<float> positive_floats(std::size_t count, std::uint64_t seed) {
-  Random random(seed);
-  std::vector<float> floats(count);
-  for (float& x : floats) x = static_cast<float>(random.uniform());
-  return floats;
-}
 
 template <class T>
 std::vector<T> as(const std::vector<float>& floats) {
@@ -126,11 +98,17 @@ void check_integers(isa::KernelSet::IntegerAccumulate kernel) {
           for (std::size_t i = 0; i < got.size(); ++i) {
             REQUIRE(std::fabs(static_cast<double>(got[i] - expected[i])) <= float_sum_tolerance * most);
           }
-          // Offsets 0 and one block: an exact integer times the step, so equal to the last bit.
+          // Offsets 0, scales 1, weights of which every float sum is exact, and one block: an exact integer times the step,
+          // so equal to the last bit. 254.5 of 255 levels must be rounded to the even one.
           if (blocks == 1 && queries == 1) {
             auto plain = bytes;
+            const std::vector<f16> ones(groups * 32, to_f16(1.0f));
+            std::memcpy(plain.data(), ones.data(), groups * 64);
             std::memset(plain.data() + groups * 64, 0, groups * 64);
             const auto* plain_data = reinterpret_cast<const std::byte*>(plain.data());
+            for (std::size_t t = 0; t < 32; ++t) weights[t] = static_cast<float>(random_bytes(32, dim)[t]) / 512;
+            weights[3] = 255.0f / 256;
+            weights[4] = 254.5f / 256;
             std::fill(expected.begin(), expected.end(), 0.0f);
             std::fill(got.begin(), got.end(), 0.0f);
             isa::scalar::integer_accumulate<bits>(plain_data, 1, dim, group, weights.data(), 1, 32, expected.data());
@@ -189,155 +167,26 @@ TEST_CASE("dot products and weighted sums of exact rows on every instruction set
   });
 }
 
-TEST_CASE("products with centroids on every instruction set") {
+TEST_CASE("integer codes, scales and offsets are the specification's, bit for bit, on every instruction set") {
   for_each_set([](const isa::KernelSet& kernels) {
-    for (const std::size_t width : {1, 2, 3, 4, 8, 16, 31}) {
-      for (const std::size_t count : {16, 256}) {
-        const auto centroids = normal_floats(width * count, 1);
-        const auto query = normal_floats(width, 2);
-        std::vector<float> table(count);
-        kernels.centroid_dots(query.data(), width, centroids.data(), count, table.data());
-        const auto buckets = positive_floats(count, 3);
-        std::vector<float> row(width, 1.0f);
-        kernels.centroid_sum(buckets.data(), width, centroids.data(), count, row.data());
-        for (std::size_t c = 0; c < count; ++c) {
-          double sum = 0;
-          for (std::size_t d = 0; d < width; ++d) {
-            sum += static_cast<double>(query[d]) * static_cast<double>(centroids[d * count + c]);
-          }
-          REQUIRE(std::fabs(static_cast<double>(table[c]) - sum) <= float_sum_tolerance * 10 * static_cast<double>(width));
-        }
-        for (std::size_t d = 0; d < width; ++d) {
-          double sum = 1;
-          for (std::size_t c = 0; c < count; ++c) {
-            sum += static_cast<double>(buckets[c]) * static_cast<double>(centroids[d * count + c]);
-          }
-          REQUIRE(std::fabs(static_cast<double>(row[d]) - sum) <= float_sum_tolerance * static_cast<double>(count));
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("the nearest centroid is nearest, and the first of equals, on every instruction set") {
-  for_each_set([](const isa::KernelSet& kernels) {
-    for (const std::size_t width : {1, 2, 4, 8, 16}) {
-      for (const std::size_t count : {16, 256}) {
-        for (const std::size_t rows : {1, 3, 4, 32}) {
-          auto centroids = normal_floats(width * count, 5);
-          for (std::size_t d = 0; d < width; ++d) centroids[d * count + count - 1] = centroids[d * count + 2];  // a twin
-          std::vector<float> half_norms(count);
-          const auto distance = [&](const float* row, std::size_t c) {
-            double sum = 0;
-            for (std::size_t d = 0; d < width; ++d) {
-              const double difference = static_cast<double>(row[d]) - static_cast<double>(centroids[d * count + c]);
-              sum += difference * difference;
-            }
-            return sum;
-          };
-          const std::vector<float> origin(width, 0.0f);
-          for (std::size_t c = 0; c < count; ++c) half_norms[c] = static_cast<float>(distance(origin.data(), c) / 2);
-          const std::size_t stride = width + 5;
-          auto data = normal_floats((rows - 1) * stride + width, 6);
-          for (std::size_t d = 0; d < width; ++d) data[d] = centroids[d * count + 2];
-          std::vector<std::uint8_t> codes(rows);
-          kernels.nearest_centroid(data.data(), rows, stride, width, centroids.data(), half_norms.data(), count,
-                                   codes.data());
-          REQUIRE(codes[0] == 2);
-          for (std::size_t r = 0; r < rows; ++r) {
-            double least = 1e300;
-            for (std::size_t c = 0; c < count; ++c) least = std::min(least, distance(data.data() + r * stride, c));
-            REQUIRE(distance(data.data() + r * stride, codes[r]) <= least + 1e-5);
-          }
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("4-bit scores are exact sums of table bytes on every instruction set") {
-  for_each_set([](const isa::KernelSet& kernels) {
-    for (const std::size_t subspaces : {1, 2, 3, 4, 5, 6, 7, 16, 31, 32, 256}) {
-      for (const std::size_t blocks : {1, 2, 5}) {
-        for (const std::size_t queries : {1, 2, 3, 4, 6, 16}) {
-          const auto codes = random_bytes(blocks * 16 * subspaces, subspaces);
-          auto tables = random_bytes(queries * subspaces * 16, 8);
-          if (subspaces == 256) std::fill(tables.begin(), tables.end(), std::uint8_t{255});  // the largest sum there is
-          std::vector<float> scale(queries, 1.0f), bias(queries, 0.0f);
-          const std::size_t stride = blocks * 32;
-          std::vector<float> scores(queries * stride);
-          kernels.pq4_score(codes.data(), blocks, subspaces, tables.data(), queries, scale.data(), bias.data(),
-                            scores.data(), stride);
-          std::vector<std::uint32_t> sums(queries * stride);
-          for (std::size_t q = 0; q < queries; ++q) {
-            for (std::size_t t = 0; t < stride; ++t) {
-              for (std::size_t s = 0; s < subspaces; ++s) {
-                const std::uint8_t pair = codes[(t / 32 * subspaces + s) * 16 + t % 16];
-                sums[q * stride + t] += tables[(q * subspaces + s) * 16 + (t % 32 < 16 ? pair & 15 : pair >> 4)];
-              }
-              REQUIRE(static_cast<std::uint32_t>(scores[q * stride + t]) == sums[q * stride + t]);
-            }
-          }
-          for (std::size_t q = 0; q < queries; ++q) {
-            scale[q] = 0.013f * static_cast<float>(q + 1);
-            bias[q] = 5.0f - static_cast<float>(q);
-          }
-          kernels.pq4_score(codes.data(), blocks, subspaces, tables.data(), queries, scale.data(), bias.data(),
-                            scores.data(), stride);
-          for (std::size_t i = 0; i < scores.size(); ++i) {
-            const double product = static_cast<double>(scale[i / stride]) * sums[i];
-            const double shift = static_cast<double>(bias[i / stride]);
-            REQUIRE(std::fabs(static_cast<double>(scores[i]) - product - shift) <=
-                    scale_and_bias_tolerance * (std::fabs(product) + std::fabs(shift)));
-          }
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("8-bit scores and buckets follow the codes on every instruction set") {
-  for_each_set([](const isa::KernelSet& kernels) {
-    for (const std::size_t subspaces : {1, 2, 3, 8, 16, 33}) {
-      for (const std::size_t blocks : {1, 3}) {
-        const std::size_t tokens = blocks * 32;
-        const auto codes = random_bytes(tokens * subspaces, 4);
-        const auto code = [&](std::size_t t, std::size_t s) {
-          return codes[t / 8 * 8 * subspaces + s * 8 + t % 8];
-        };
-        const auto table = normal_floats(subspaces * 256 * 4, 5);
-        std::vector<float> scores(tokens), four(4 * (tokens + 1));
-        kernels.pq8_score(codes.data(), blocks, subspaces, table.data(), scores.data());
-        kernels.pq8_score4(codes.data(), blocks, subspaces, table.data(), four.data(), tokens + 1);
-        for (std::size_t t = 0; t < tokens; ++t) {
-          double one = 0, interleaved[4] = {};
-          for (std::size_t s = 0; s < subspaces; ++s) {
-            one += static_cast<double>(table[s * 256 + code(t, s)]);
-            for (std::size_t q = 0; q < 4; ++q) interleaved[q] += static_cast<double>(table[(s * 256 + code(t, s)) * 4 + q]);
-          }
-          const double tolerance = float_sum_tolerance * 5 * static_cast<double>(subspaces);
-          REQUIRE(std::fabs(static_cast<double>(scores[t]) - one) <= tolerance);
-          for (std::size_t q = 0; q < 4; ++q) {
-            REQUIRE(std::fabs(static_cast<double>(four[q * (tokens + 1) + t]) - interleaved[q]) <= tolerance);
-          }
-        }
-        const auto weights = positive_floats(tokens, 6);
-        std::vector<float> buckets8(subspaces * 256), buckets4(subspaces * 16);
-        kernels.pq8_fill(codes.data(), blocks, subspaces, weights.data(), buckets8.data());
-        kernels.pq4_fill(codes.data(), blocks, subspaces, weights.data(), buckets4.data());  // half the bytes, as pq4
-        std::vector<double> expected8(subspaces * 256), expected4(subspaces * 16);
-        for (std::size_t t = 0; t < tokens; ++t) {
-          for (std::size_t s = 0; s < subspaces; ++s) {
-            const std::uint8_t pair = codes[(t / 32 * subspaces + s) * 16 + t % 16];
-            expected8[s * 256 + code(t, s)] += static_cast<double>(weights[t]);
-            expected4[s * 16 + (t % 32 < 16 ? pair & 15u : pair >> 4u)] += static_cast<double>(weights[t]);
-          }
-        }
-        for (std::size_t i = 0; i < buckets8.size(); ++i) {
-          REQUIRE(std::fabs(static_cast<double>(buckets8[i]) - expected8[i]) <= float_sum_tolerance * 96);
-        }
-        for (std::size_t i = 0; i < buckets4.size(); ++i) {
-          REQUIRE(std::fabs(static_cast<double>(buckets4[i]) - expected4[i]) <= float_sum_tolerance * 96);
+    for (const std::size_t group : {8, 16, 24, 64}) {
+      const std::size_t dim = group * 3;
+      for (const std::uint32_t levels : {3u, 15u, 255u}) {
+        for (std::uint64_t seed = 1; seed < 20; ++seed) {
+          auto row = normal_floats(dim, seed);
+          if (seed == 2) std::fill(row.begin(), row.end(), -0.0f);
+          if (seed == 3) row[group / 2] = 0.0f, row[group / 2 + 1] = -0.0f;  // the least may be either
+          if (seed == 3) for (float& x : row) x = std::fabs(x) < 1e-30f ? x : std::fabs(x);
+          if (seed == 4) row[1] = 3e38f, row[2] = -3e38f, row[dim - 1] = 1e6f;
+          if (seed == 5) for (float& x : row) x *= 1e-9f;                    // scales below f16's least
+          if (seed == 6) for (std::size_t d = 0; d < dim; ++d) row[d] = static_cast<float>(d % 7) * 0.5f;  // ties
+          f16 scales[3], offsets[3], expected_scales[3], expected_offsets[3];
+          std::vector<std::uint8_t> codes(dim), expected(dim);
+          kernels.integer_encode(row.data(), dim, group, levels, scales, offsets, codes.data());
+          isa::scalar::integer_encode(row.data(), dim, group, levels, expected_scales, expected_offsets, expected.data());
+          REQUIRE(codes == expected);
+          REQUIRE(std::memcmp(scales, expected_scales, sizeof scales) == 0);
+          REQUIRE(std::memcmp(offsets, expected_offsets, sizeof offsets) == 0);
         }
       }
     }

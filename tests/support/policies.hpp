@@ -35,6 +35,8 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   }
   for (const std::size_t width : {2, 4, 16}) {
     policies.emplace_back(Pq8Keys::make(random_codebook(dim, dim / width, 256)).value());
+    policies.emplace_back(Pq6Keys::make(random_codebook(dim, dim / width, 64)).value());
+    policies.emplace_back(Pq44Keys::make(random_codebook(dim, dim / width, 32)).value());
     policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / width, 16)).value());
   }
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
@@ -46,6 +48,11 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   }
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
   return policies;
+}
+
+/// Scores are sums of 8-bit table entries, not of floats.
+inline bool has_byte_tables(const AnyKeys& policy) {
+  return policy.describe().starts_with("pq") && !policy.describe().starts_with("pq8");
 }
 
 /// Every value format for rows of `dim` (a multiple of 16).

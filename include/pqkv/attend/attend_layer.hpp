@@ -1,6 +1,8 @@
 // attend_layer and extend_layer: all heads of a layer, over an executor that the caller brings. Layer 5.
 #pragma once
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "pqkv/attend/extend.hpp"
@@ -13,6 +15,20 @@ namespace pqkv::inline PQKV_ABI {
 template <KeyPolicy K, ValuePolicy V>
 using Workspaces = std::vector<Workspace<K, V>>;
 
+/// Heads of a layer that has few are cut into shares of tokens, so that more workers than heads find work.
+inline constexpr std::size_t layer_tasks = 16;
+/// No share is smaller, so that preparing a table per share costs little.
+inline constexpr std::size_t least_share_tokens = 4096;
+
+namespace detail {
+
+/// Depends on the cache alone, never on the workers: so do the outputs, whose rounding the shares decide.
+[[nodiscard]] inline std::size_t shares_of_head(std::size_t kv_heads, std::size_t tokens) noexcept {
+  return std::clamp(tokens / least_share_tokens, std::size_t{1}, std::max(layer_tasks / kv_heads, std::size_t{1}));
+}
+
+}  // namespace detail
+
 /// Workspaces that serve `group` queries per kv head on every head of the cache without allocating.
 template <KeyPolicy K, ValuePolicy V>
 [[nodiscard]] Workspaces<K, V> make_workspaces(const CompressedKVCache<K, V>& cache, std::size_t group,
@@ -23,29 +39,41 @@ template <KeyPolicy K, ValuePolicy V>
       for (std::size_t h = 0; h < cache.shape().kv_heads; ++h) workspace.reserve(cache.head(layer, h), group);
     }
   }
+  const std::size_t most_shares = detail::shares_of_head(cache.shape().kv_heads, unlimited_tokens);
+  if (workers > 0) workspaces.front().shares.resize(cache.shape().kv_heads * most_shares);
+  for (Workspace<K, V>& workspace : workspaces) {
+    for (Partial& partial : workspace.shares) partial.reset(group, cache.shape().dim);
+  }
   return workspaces;
 }
 
 /// One decoding step of a layer. Queries and outputs are [query heads][dim], rows `queries.stride` / `stride` floats
-/// apart; query head h reads kv head h / group, group = query heads / kv heads in 1..16.
+/// apart; query head h reads kv head h / group, group = query heads / kv heads in 1..16. Tasks are heads or, where a layer
+/// has fewer than 16 and a long context, shares of their tokens, which are merged in order: outputs do not depend on the
+/// executor.
 template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
 AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
                           std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
                           E&& executor = E{}) {
   const std::size_t kv_heads = cache.shape().kv_heads;
-  PQKV_EXPECTS(queries.count % kv_heads == 0 && workspaces.size() >= executor.workers());
+  PQKV_EXPECTS(queries.count % kv_heads == 0 && !workspaces.empty() && workspaces.size() >= executor.workers());
   const std::size_t group = queries.count / kv_heads;
-  for (Workspace<K, V>& workspace : workspaces) workspace.skipped_mass = 0;
-  executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
+  const std::size_t shares = detail::shares_of_head(kv_heads, cache.head(layer, 0).tokens());
+  std::vector<Partial>& partials = workspaces.front().shares;
+  if (partials.size() < kv_heads * shares) partials.resize(kv_heads * shares);
+  executor.run(kv_heads * shares, [&](std::size_t task, std::size_t worker) {
+    const std::size_t h = task / shares;
     Workspace<K, V>& workspace = workspaces[worker];
-    const AttendResult result = attend(cache.head(layer, h), queries.slice(h * group, group),
-                                       outs + h * group * stride, stride, workspace,
-                                       options.of_heads(h * group, group));
-    workspace.skipped_mass = std::max(workspace.skipped_mass, result.skipped_mass);
+    detail::copy_scaled(workspace.queries, queries.slice(h * group, group), detail::scale_of(options, cache.shape().dim));
+    detail::attend_cache(cache.head(layer, h), workspace, options, {task % shares, shares});
+    std::swap(partials[task], workspace.partial);
   });
   AttendResult result;
-  for (const Workspace<K, V>& workspace : workspaces) {
-    result.skipped_mass = std::max(result.skipped_mass, workspace.skipped_mass);
+  for (std::size_t h = 0; h < kv_heads; ++h) {
+    Partial& whole = partials[h * shares];
+    for (std::size_t i = 1; i < shares; ++i) whole.merge(partials[h * shares + i]);
+    whole.write(outs + h * group * stride, stride);
+    result.skipped_mass = std::max(result.skipped_mass, whole.skipped_mass());
   }
   return result;
 }

@@ -21,10 +21,7 @@ inline constexpr std::size_t tile_scores = 2048;
   return std::clamp(tile_scores / queries / block_tokens * block_tokens, std::size_t{128}, std::size_t{512});
 }
 
-/// Leaves scores as they are.
-struct NoAdjustment {
-  void operator()(std::size_t /*first*/, std::size_t /*size*/, float* /*scores*/, std::size_t /*stride*/) const noexcept {}
-};
+inline constexpr std::size_t most_tile_blocks = tile_tokens(1) / block_tokens;
 
 /// Exact rows: query q sees the first visible[q] of `tokens` rows. `scores` has queries · tile_tokens(queries) floats.
 /// `queries` are scaled, [query][dim]. adjust(first row, rows, scores, stride) may change the scores of a tile.
@@ -56,6 +53,13 @@ void attend_exact(Partial& partial, const ExactRows& rows, const std::byte* keys
   }
 }
 
+/// Asks for the first bytes of what will be read soon. Kernels look ahead inside the span that they are given; its
+/// beginning is the business of whoever knows that the span is next.
+inline void prefetch_head(const std::byte* first, std::size_t bytes) noexcept {
+  constexpr std::size_t line = 64;
+  for (std::size_t i = 0; i < std::min(bytes, std::size_t{4096}); i += line) __builtin_prefetch(first + i, 0, 2);
+}
+
 /// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are added to `sum`.
 /// Blocks in which every weight of every query is below exp(log_skip) of the largest score so far are not read; their
 /// mass is added to the partial's skipped mass. log_skip > 0 turns that off.
@@ -65,13 +69,26 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
   const isa::KernelSet& kernels = isa::best();
   const std::size_t count = partial.queries();
   const std::size_t blocks = values.blocks();
-  const auto block_size = [&](std::size_t b) { return std::min(block_tokens, values.tokens - b * block_tokens); };
+  const std::size_t block_bytes = policy.block_bytes();
+  PQKV_EXPECTS(blocks <= most_tile_blocks);
 
+  float block_most[max_group][most_tile_blocks];  // with skipping: the largest score of each block
+  const bool skipping = log_skip <= 0;
   float factors[max_group];
   bool raised = false;
   for (std::size_t q = 0; q < count; ++q) {
-    const float most = kernels.maximum(scores + q * stride, values.tokens);
-    factors[q] = is_seen(most) ? partial.raise(q, most) : 1.0f;
+    const float* line = scores + q * stride;
+    float most = 0;
+    if (skipping) {
+      for (std::size_t b = 0; b < blocks; ++b) {
+        const std::size_t begin = b * block_tokens;
+        block_most[q][b] = kernels.maximum(line + begin, std::min(block_tokens, values.tokens - begin));
+      }
+      most = *std::max_element(block_most[q], block_most[q] + blocks);
+    } else {
+      most = kernels.maximum(line, values.tokens);
+    }
+    factors[q] = partial.raise(q, most);
     raised = raised || factors[q] != 1.0f;
   }
   if (raised) {
@@ -79,36 +96,43 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
     policy.rescale(sum, factors);
   }
 
-  const auto negligible = [&](std::size_t b) {
-    for (std::size_t q = 0; q < count; ++q) {
-      const float most = kernels.maximum(scores + q * stride + b * block_tokens, block_size(b));
-      if (most - partial.largest(q) >= log_skip) return false;
-    }
-    return true;
+  bool keep[most_tile_blocks + 1] = {};  // and a last one that is not kept
+  for (std::size_t b = 0; b < blocks; ++b) {
+    keep[b] = !skipping;
+    for (std::size_t q = 0; q < count && !keep[b]; ++q) keep[b] = block_most[q][b] - partial.largest(q) >= log_skip;
+  }
+  const auto next_kept = [&](std::size_t b) {
+    while (b < blocks && !keep[b]) ++b;
+    return b;
   };
-  const bool skipping = log_skip <= 0;
-  const std::size_t block_bytes = policy.block_bytes();
-  std::size_t first = 0;
+  const auto span_end = [&](std::size_t b) {
+    while (keep[b]) ++b;
+    return b;
+  };
+  std::size_t first = next_kept(0);
+  if (skipping && first < blocks) {
+    prefetch_head(values.data + first * block_bytes, (span_end(first) - first) * block_bytes);
+  }
+  for (std::size_t b = 0; b < blocks && skipping; ++b) {  // meanwhile
+    if (keep[b]) continue;
+    const std::size_t begin = b * block_tokens, size = std::min(block_tokens, values.tokens - begin);
+    for (std::size_t q = 0; q < count; ++q) {
+      partial.add_skipped(q, kernels.exponential(scores + q * stride + begin, size, partial.largest(q)));
+    }
+  }
   while (first < blocks) {
-    const bool skip = skipping && negligible(first);
-    std::size_t last = first + 1;
-    while (last < blocks && (!skipping || negligible(last) == skip)) ++last;
+    const std::size_t last = span_end(first);
+    const std::size_t after = next_kept(last);
+    if (after < blocks) prefetch_head(values.data + after * block_bytes, (span_end(after) - after) * block_bytes);
     const std::size_t begin = first * block_tokens;
     const std::size_t tokens = std::min(last * block_tokens, values.tokens) - begin;
     for (std::size_t q = 0; q < count; ++q) {
       float* line = scores + q * stride + begin;
-      const float mass = kernels.exponential(line, tokens, partial.largest(q));
-      if (skip) {
-        partial.add_skipped(q, mass);
-      } else {
-        partial.add_sum(q, mass);
-        std::fill(line + tokens, line + (last - first) * block_tokens, 0.0f);
-      }
+      partial.add_sum(q, kernels.exponential(line, tokens, partial.largest(q)));
+      std::fill(line + tokens, line + (last - first) * block_tokens, 0.0f);
     }
-    if (!skip) {
-      policy.add(sum, {values.data + first * block_bytes, tokens}, scores + begin, stride);
-    }
-    first = last;
+    policy.add(sum, {values.data + first * block_bytes, tokens}, scores + begin, stride);
+    first = after;
   }
 }
 

@@ -23,7 +23,7 @@ struct Workspace {
   Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
   RowsBuffer aged;     // code_waiting: rows on their way into them
   RowsBuffer outs;     // extend: outputs of a batch of queries
-  float skipped_mass = 0;  // attend_layer: the largest of this worker's heads
+  std::vector<Partial> shares;  // attend_layer, the first worker's: [head][share] of heads that workers share
 
   /// Makes the buffers for groups of `group` queries on this head, so that attend on it allocates nothing.
   void reserve(const HeadCache<K, V>& head, std::size_t group) {

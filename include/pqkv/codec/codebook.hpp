@@ -20,7 +20,7 @@
 
 namespace pqkv::inline PQKV_ABI {
 
-/// dim = subspaces · width; 16 or 256 centroids per subspace.
+/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or 32: two stages of 16 whose sums count.
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
@@ -35,8 +35,8 @@ struct CodebookShape {
   if (shape.dim == 0 || shape.dim > 4096) {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
   }
-  if (shape.centroids != 16 && shape.centroids != 256) {
-    return Error{Errc::invalid_shape, message(shape.centroids, " centroids per subspace; choose 16 or 256")};
+  if (shape.centroids != 16 && shape.centroids != 32 && shape.centroids != 64 && shape.centroids != 256) {
+    return Error{Errc::invalid_shape, message(shape.centroids, " centroids per subspace; choose 16, 32, 64 or 256")};
   }
   if (shape.subspaces == 0 || shape.subspaces > 256 || shape.dim % shape.subspaces != 0) {
     std::string choices;

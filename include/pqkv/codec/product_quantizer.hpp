@@ -1,9 +1,12 @@
-// ProductQuantizer<bits>: rows ↔ blocks of centroid indices, for 4 bits (16 centroids) and 8 bits (256). Layer 2.
+// ProductQuantizer<bits>: rows ↔ blocks of centroid indices, for 4, 6 and 8 bits (16, 64, 256 centroids). Layer 2.
 // Shared by the PQ key formats and the PQ value formats.
 //
 //   4 bits, 16·m bytes: subspace-major; byte j of a subspace holds tokens j (low nibble) and j + 16 (high), so that one
 //   16-byte load and one in-register table look-up serve 32 tokens:
 //       subspace 0: | 0,16 | 1,17 | … | 15,31 |   subspace 1: | 0,16 | …
+//   6 bits, 24·m bytes: subspace-major; 16 bytes hold the low four bits as above, then byte j of 8 holds the upper two of
+//   tokens j, j + 8, j + 16 and j + 24, from its low bits on:
+//       subspace 0: | 0,16 | … | 15,31 | 0,8,16,24 | … | 7,15,23,31 |   subspace 1: …
 //   8 bits, 32·m bytes: groups of 8 tokens, subspace-major inside, so that one 64-bit load brings the codes of 8 tokens
 //   for 8 independent sums:
 //       tokens 0–7: | subspace 0: t0 … t7 | subspace 1: t0 … t7 | …   tokens 8–15: | …
@@ -24,7 +27,7 @@ namespace pqkv::inline PQKV_ABI {
 
 template <std::size_t bits>
 class ProductQuantizer {
-  static_assert(bits == 4 || bits == 8);
+  static_assert(bits == 4 || bits == 6 || bits == 8);
 
  public:
   static constexpr std::size_t centroids = std::size_t{1} << bits;
@@ -58,6 +61,14 @@ class ProductQuantizer {
         for (std::size_t t = 0; t < 16; ++t) {
           bytes[s * 16 + t] = static_cast<std::uint8_t>(codes[t] | (codes[t + 16] << 4));
         }
+      } else if constexpr (bits == 6) {
+        for (std::size_t t = 0; t < 16; ++t) {
+          bytes[s * 24 + t] = static_cast<std::uint8_t>((codes[t] & 15) | (codes[t + 16] & 15) << 4);
+        }
+        for (std::size_t t = 0; t < 8; ++t) {
+          bytes[s * 24 + 16 + t] = static_cast<std::uint8_t>(codes[t] >> 4 | codes[t + 8] >> 4 << 2 |
+                                                             codes[t + 16] >> 4 << 4 | codes[t + 24] >> 4 << 6);
+        }
       } else {
         for (std::size_t octet = 0; octet < 4; ++octet) {
           std::memcpy(bytes + octet * 8 * subspaces() + s * 8, codes + octet * 8, 8);
@@ -73,6 +84,8 @@ class ProductQuantizer {
       std::size_t code = 0;
       if constexpr (bits == 4) {
         code = isa::scalar::pq4_code(bytes, s, index);
+      } else if constexpr (bits == 6) {
+        code = isa::scalar::pq6_code(bytes, s, index);
       } else {
         code = isa::scalar::pq8_code(bytes, subspaces(), s, index);
       }
@@ -86,6 +99,14 @@ class ProductQuantizer {
     for (std::size_t s = 0; s < subspaces(); ++s) {
       isa::best().centroid_dots(query + s * width(), width(), codebook_->centroids(s), centroids,
                                 table + s * centroids);
+    }
+  }
+
+  /// Four queries `stride` floats apart, interleaved: table[(s·centroids + c)·4 + q].
+  void tabulate4(const float* queries, std::size_t stride, float* table) const noexcept {
+    for (std::size_t s = 0; s < subspaces(); ++s) {
+      isa::best().centroid_dots4(queries + s * width(), stride, width(), codebook_->centroids(s), centroids,
+                                 table + s * centroids * 4);
     }
   }
 

@@ -23,6 +23,30 @@ inline void centroid_dots(const float* query, std::size_t width, const float* ce
   }
 }
 
+inline void centroid_dots4(const float* queries, std::size_t dim, std::size_t width, const float* centroids,
+                           std::size_t count, float* table) noexcept {
+  for (std::size_t c = 0; c < count; c += 8) {
+    __m256 sums_f32x8[4];
+    PQKV_UNROLL for (std::size_t q = 0; q < 4; ++q) sums_f32x8[q] = _mm256_setzero_ps();
+    for (std::size_t d = 0; d < width; ++d) {
+      const __m256 centroids_f32x8 = _mm256_loadu_ps(centroids + d * count + c);
+      PQKV_UNROLL for (std::size_t q = 0; q < 4; ++q) {
+        sums_f32x8[q] = _mm256_fmadd_ps(_mm256_broadcast_ss(queries + q * dim + d), centroids_f32x8, sums_f32x8[q]);
+      }
+    }
+    const __m256 a = _mm256_unpacklo_ps(sums_f32x8[0], sums_f32x8[1]);  // queries 0, 1 of centroids 0, 1 | 4, 5
+    const __m256 b = _mm256_unpackhi_ps(sums_f32x8[0], sums_f32x8[1]);
+    const __m256 e = _mm256_unpacklo_ps(sums_f32x8[2], sums_f32x8[3]);
+    const __m256 f = _mm256_unpackhi_ps(sums_f32x8[2], sums_f32x8[3]);
+    const __m256 quads[4] = {_mm256_shuffle_ps(a, e, 0x44), _mm256_shuffle_ps(a, e, 0xee), _mm256_shuffle_ps(b, f, 0x44),
+                             _mm256_shuffle_ps(b, f, 0xee)};  // centroids i | i + 4
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+      _mm_storeu_ps(table + (c + i) * 4, _mm256_castps256_ps128(quads[i]));
+      _mm_storeu_ps(table + (c + i + 4) * 4, _mm256_extractf128_ps(quads[i], 1));
+    }
+  }
+}
+
 inline void centroid_sum(const float* buckets, std::size_t width, const float* centroids, std::size_t count,
                          float* row) noexcept {
   for (std::size_t d = 0; d < width; ++d) {
@@ -34,59 +58,6 @@ inline void centroid_sum(const float* buckets, std::size_t width, const float* c
                                      second_f32x8);
     }
     row[d] += sum_of(_mm256_add_ps(first_f32x8, second_f32x8));
-  }
-}
-
-/// `count` rows at once, so that each centroid is loaded once for all of them.
-template <std::size_t count>
-inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
-                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
-  __m256 best_f32x8[count];
-  __m256i nearest_i32x8[count];
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    best_f32x8[r] = _mm256_set1_ps(3.4e38f);
-    nearest_i32x8[r] = _mm256_setzero_si256();
-  }
-  __m256i index_i32x8 = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  for (std::size_t c = 0; c < centroid_count; c += 8) {
-    __m256 distance_f32x8[count];
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) distance_f32x8[r] = _mm256_loadu_ps(half_norms + c);
-    for (std::size_t d = 0; d < width; ++d) {
-      const __m256 centroid_f32x8 = _mm256_loadu_ps(centroids + d * centroid_count + c);
-      PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-        distance_f32x8[r] =
-            _mm256_fnmadd_ps(_mm256_broadcast_ss(rows + r * stride + d), centroid_f32x8, distance_f32x8[r]);
-      }
-    }
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-      const __m256 closer = _mm256_cmp_ps(distance_f32x8[r], best_f32x8[r], _CMP_LT_OQ);
-      best_f32x8[r] = _mm256_blendv_ps(best_f32x8[r], distance_f32x8[r], closer);
-      nearest_i32x8[r] = _mm256_blendv_epi8(nearest_i32x8[r], index_i32x8, _mm256_castps_si256(closer));
-    }
-    index_i32x8 = _mm256_add_epi32(index_i32x8, _mm256_set1_epi32(8));
-  }
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    alignas(32) float best[8];
-    alignas(32) std::int32_t nearest[8];
-    _mm256_store_ps(best, best_f32x8[r]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(nearest), nearest_i32x8[r]);
-    std::size_t lane = 0;
-    for (std::size_t i = 1; i < 8; ++i) {
-      if (best[i] < best[lane] || (best[i] == best[lane] && nearest[i] < nearest[lane])) lane = i;
-    }
-    codes[r] = static_cast<std::uint8_t>(nearest[lane]);
-  }
-}
-
-inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
-                             const float* centroids, const float* half_norms, std::size_t count,
-                             std::uint8_t* codes) noexcept {
-  std::size_t r = 0;
-  for (; r + 4 <= row_count; r += 4) {
-    nearest_tile<4>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
-  }
-  for (; r < row_count; ++r) {
-    nearest_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
   }
 }
 
@@ -176,6 +147,94 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
     PQKV_UNROLL for (std::size_t q = 0; q < 4; ++q) {
       _mm_storeu_ps(scores + q * stride + octet * 8, sums_f32x4[q]);
       _mm_storeu_ps(scores + q * stride + octet * 8 + 4, sums_f32x4[q + 4]);
+    }
+  }
+}
+
+/// Subspaces outside, so that their sums stay in registers while the codes of a tile, which the first-level cache holds,
+/// pass by: `channels` × `queries` sums. 16 centroids are two registers, looked up by the low three bits of a code and
+/// chosen by its fourth.
+template <std::size_t channels, std::size_t queries>
+inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  __m256 sums_f32x8[channels][queries];
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x8[d][q] = _mm256_setzero_ps();
+  }
+  for (std::size_t b = 0; b < block_count; ++b) {
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {  // tokens 8·i … 8·i + 7
+      std::uint64_t pairs = 0;
+      std::memcpy(&pairs, codes + b * block_bytes + i % 2 * 8, sizeof pairs);
+      const __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(pairs)));
+      const __m256i code_i32x8 = i < 2 ? wide : _mm256_srli_epi32(wide, 4);
+      const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(code_i32x8, 28));  // bit 3 becomes the sign
+      __m256 weights_f32x8[queries];
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        weights_f32x8[q] = _mm256_loadu_ps(weights + q * stride + b * 32 + i * 8);
+      }
+      PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+        const __m256 value_f32x8 =
+            _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(centroids + d * 16), code_i32x8),
+                             _mm256_permutevar8x32_ps(_mm256_loadu_ps(centroids + d * 16 + 8), code_i32x8), upper);
+        PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+          sums_f32x8[d][q] = _mm256_fmadd_ps(value_f32x8, weights_f32x8[q], sums_f32x8[d][q]);
+        }
+      }
+    }
+  }
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) outs[q * dim + d] += sum_of(sums_f32x8[d][q]);
+  }
+}
+
+template <std::size_t queries>
+inline void pq4_subspace(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes, std::size_t width,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  std::size_t d = 0;
+  constexpr std::size_t step = queries == 4 ? 2 : 4;
+  for (; d + step <= width; d += step) {
+    pq4_channels<step, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+  for (; d < width; ++d) {
+    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+}
+
+inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
+                           const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
+                           float* outs) noexcept {
+  const std::size_t dim = subspaces * width;
+  prefetch(blocks, block_count * subspaces * 16);
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const std::uint8_t* codes = blocks + s * 16;
+    const float* mine = centroids + s * width * 16;
+    float* out = outs + s * width;
+    std::size_t q = 0;
+    for (; q + 4 <= query_count; q += 4) {
+      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    }
+    for (; q < query_count; ++q) {
+      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    }
+  }
+}
+
+// One load, addition and store serve four queries.
+inline void pq8_fill4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
+                      std::size_t stride, float* buckets) noexcept {
+  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
+    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    prefetch(codes, 8 * subspaces);
+    const float* line = weights + octet * 8;
+    for (std::size_t t = 0; t < 8; ++t) {
+      const __m128 weights_f32x4 =
+          _mm_setr_ps(line[t], line[stride + t], line[2 * stride + t], line[3 * stride + t]);
+      for (std::size_t s = 0; s < subspaces; ++s) {
+        float* bucket = buckets + (s * 256 + codes[s * 8 + t]) * 4;
+        _mm_storeu_ps(bucket, _mm_add_ps(_mm_loadu_ps(bucket), weights_f32x4));
+      }
     }
   }
 }

@@ -6,6 +6,7 @@
 #if defined(PQKV_X86)
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "pqkv/isa/scalar.hpp"
@@ -14,12 +15,19 @@
 PQKV_TARGET_BEGIN("avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
-inline constexpr std::size_t prefetch_ahead = 4096;
+/// Into the second-level cache: prefetches into the first wait for one of its few line buffers, and read at half the pace.
+inline constexpr std::size_t prefetch_ahead = 3072;
 
 inline void prefetch(const void* first, std::size_t bytes) noexcept {
   for (std::size_t i = 0; i < bytes; i += 64) {
-    _mm_prefetch(static_cast<const char*>(first) + prefetch_ahead + i, _MM_HINT_T0);
+    _mm_prefetch(static_cast<const char*>(first) + prefetch_ahead + i, _MM_HINT_T1);
   }
+}
+
+/// The same, but nothing at or behind `end`: what lies there may be skipped.
+inline void prefetch_before(const std::byte* end, const std::byte* first, std::size_t bytes) noexcept {
+  const auto left = static_cast<std::size_t>(end - first);
+  if (left > prefetch_ahead) prefetch(first, std::min(bytes, left - prefetch_ahead));
 }
 
 inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }

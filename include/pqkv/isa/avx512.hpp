@@ -2,7 +2,8 @@
 //
 //   instruction      leaned on for                                                    per cycle (Golden Cove)
 //   vpshufb zmm      pq4: the tables of four subspaces, 64 look-ups at once           1
-//   vpmaddwd zmm     integer values: weights of 32 tokens stay in 8 registers         1
+//   vpmaddwd zmm     8-bit values: weights of 32 tokens stay in 8 registers           1
+//   vpermps zmm      pq4 values: 16 centroids looked up 16 times at once              1
 //   vfmadd231ps zmm  exact rows, query tables, distances                              2, latency 4
 //   vscalefps        exp: multiplies by 2ⁿ without touching exponents by hand         1
 //   k-masks          ends of rows; the smaller distance and its index                 free in most operations
@@ -17,7 +18,8 @@
 
 namespace pqkv::inline PQKV_ABI::isa::avx512 {
 
-/// 8-bit look-ups are bound by load ports, which are no wider here: those kernels are AVX2's.
+/// 8-bit look-ups are bound by load ports, which are no wider here: those kernels are AVX2's, as are those of 4-bit and
+/// 2-bit values (avx512vbmi.hpp has better ones).
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = avx2::kernels();
   set.name = "avx512";
@@ -33,9 +35,8 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
   set.pq4_score = pq4_score;
-  set.int8_accumulate = integer_accumulate<8>;
-  set.int4_accumulate = integer_accumulate<4>;
-  set.int2_accumulate = integer_accumulate<2>;
+  set.pq4_accumulate = pq4_accumulate;
+  set.int8_accumulate = int8_accumulate;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

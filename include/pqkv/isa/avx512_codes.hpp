@@ -72,10 +72,37 @@ inline void nearest_tile(const float* rows, std::size_t stride, std::size_t widt
   }
 }
 
+/// avx2::nearest_of_few for 16 rows and 16 centroids.
+inline void nearest_of_sixteen(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                               const float* half_norms, std::uint8_t* codes) noexcept {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i places_i32x16 = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride)));
+  __m512 distance_f32x16[16];
+  PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) distance_f32x16[c] = _mm512_set1_ps(half_norms[c]);
+  for (std::size_t d = 0; d < width; ++d) {
+    const __m512 rows_f32x16 =
+        _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, places_i32x16, rows + d, 4);
+    PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) {
+      distance_f32x16[c] = _mm512_fnmadd_ps(rows_f32x16, _mm512_set1_ps(centroids[d * 16 + c]), distance_f32x16[c]);
+    }
+  }
+  __m512 best_f32x16 = distance_f32x16[0];
+  __m512i nearest_i32x16 = _mm512_setzero_si512();
+  PQKV_UNROLL for (std::size_t c = 1; c < 16; ++c) {
+    const __mmask16 closer = _mm512_cmp_ps_mask(distance_f32x16[c], best_f32x16, _CMP_LT_OQ);
+    best_f32x16 = _mm512_mask_mov_ps(best_f32x16, closer, distance_f32x16[c]);
+    nearest_i32x16 = _mm512_mask_mov_epi32(nearest_i32x16, closer, _mm512_set1_epi32(static_cast<int>(c)));
+  }
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_maskz_cvtepi32_epi8(0xffff, nearest_i32x16));
+}
+
 inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
                              const float* centroids, const float* half_norms, std::size_t count,
                              std::uint8_t* codes) noexcept {
   std::size_t r = 0;
+  for (; count == 16 && r + 16 <= row_count; r += 16) {
+    nearest_of_sixteen(rows + r * stride, stride, width, centroids, half_norms, codes + r);
+  }
   for (; r + 8 <= row_count; r += 8) {
     nearest_tile<8>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
   }
@@ -134,6 +161,69 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
     }
     for (; q < query_count; ++q) {
       pq4_block<1>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    }
+  }
+}
+
+/// avx2::pq4_channels with 16 centroids in one register: a look-up of 16 tokens is one vpermps.
+template <std::size_t channels, std::size_t queries>
+inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  __m512 centroids_f32x16[channels];
+  __m512 sums_f32x16[channels][queries];
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    centroids_f32x16[d] = _mm512_loadu_ps(centroids + d * 16);
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x16[d][q] = _mm512_setzero_ps();
+  }
+  for (std::size_t b = 0; b < block_count; ++b) {
+    const __m512i pairs_i32x16 = _mm512_maskz_cvtepu8_epi32(
+        0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + b * block_bytes)));
+    // The look-up reads four bits of an index.
+    const __m512i tokens_i32x16[2] = {pairs_i32x16, _mm512_maskz_srli_epi32(0xffff, pairs_i32x16, 4)};
+    PQKV_UNROLL for (std::size_t half = 0; half < 2; ++half) {
+      PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+        const __m512 value_f32x16 = _mm512_maskz_permutexvar_ps(0xffff, tokens_i32x16[half], centroids_f32x16[d]);
+        PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+          sums_f32x16[d][q] = _mm512_fmadd_ps(value_f32x16, _mm512_loadu_ps(weights + q * stride + b * 32 + half * 16),
+                                              sums_f32x16[d][q]);
+        }
+      }
+    }
+  }
+  PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) outs[q * dim + d] += sum_of(sums_f32x16[d][q]);
+  }
+}
+
+template <std::size_t queries>
+inline void pq4_subspace(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes, std::size_t width,
+                         const float* centroids, const float* weights, std::size_t stride, float* outs,
+                         std::size_t dim) noexcept {
+  std::size_t d = 0;
+  for (; d + 4 <= width; d += 4) {
+    pq4_channels<4, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+  for (; d < width; ++d) {
+    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+  }
+}
+
+inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
+                           const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
+                           float* outs) noexcept {
+  const std::size_t dim = subspaces * width;
+  avx2::prefetch(blocks, block_count * subspaces * 16);
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const std::uint8_t* codes = blocks + s * 16;
+    const float* mine = centroids + s * width * 16;
+    float* out = outs + s * width;
+    std::size_t q = 0;
+    for (; q + 4 <= query_count; q += 4) {
+      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    }
+    for (; q < query_count; ++q) {
+      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
     }
   }
 }

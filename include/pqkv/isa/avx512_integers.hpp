@@ -1,4 +1,4 @@
-// AVX-512: sums of grouped integer values. Layer 1. The set is assembled in avx512.hpp; kernels.hpp draws the block.
+// AVX-512: sums of 8-bit values. Layer 1. The set is assembled in avx512.hpp; kernels.hpp draws the block.
 // A register holds two dword rows of a chunk, so that all weights of 32 tokens are 8 registers, which stay where they are
 // while the chunks of a group pass by.
 #pragma once
@@ -10,7 +10,7 @@
 PQKV_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx512 {
 
-/// The weights of one group, block and query: weights_i16x32[row pair · positions + position], lower half for the even
+/// The weights of one group, block and query: weights_i16x32[row pair · 2 + position], lower half for the even
 /// row, upper half for the odd one.
 struct IntegerWeights {
   __m512i weights_i16x32[8];
@@ -19,7 +19,6 @@ struct IntegerWeights {
 };
 
 /// Weights · scales as 15-bit integers (scalar::quantise_weights), in the order of the codes; Σ weights · offsets.
-template <std::size_t bits>
 inline void quantise_weights(const f16* scales, const f16* offsets, const float* weights,
                              IntegerWeights& out) noexcept {
   const __m512 first_f32x16 = _mm512_loadu_ps(weights);
@@ -36,35 +35,30 @@ inline void quantise_weights(const f16* scales, const f16* offsets, const float*
       _mm512_maskz_cvtepi32_epi16(0xffff, _mm512_maskz_cvtps_epi32(0xffff, _mm512_mul_ps(second, inverse)));
   const __m512i tokens_i16x32 = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
 
-  // Dword j of `pairs` is tokens t and t + 2 of row j / positions at shift j % positions · bits.
-  constexpr std::size_t positions = 16 / bits;
-  constexpr std::size_t crumbs = 8 / bits;
+  // Dword j of `pairs` is tokens t and t + 2 of row j / 2 at shift j % 2 · 8.
   alignas(64) static constexpr auto order = [] {
     struct { std::uint16_t token[32]; } indices{};
     for (std::size_t j = 0; j < 16; ++j) {
-      const std::size_t position = j % positions;
-      const std::size_t token = j / positions * 4 * crumbs + position % crumbs * 4 + position / crumbs;
+      const std::size_t token = j / 2 * 4 + j % 2;
       indices.token[2 * j] = static_cast<std::uint16_t>(token);
       indices.token[2 * j + 1] = static_cast<std::uint16_t>(token + 2);
     }
     return indices;
   }();
   const __m512i pairs = _mm512_maskz_permutexvar_epi16(0xffffffffu, _mm512_load_si512(order.token), tokens_i16x32);
-  constexpr int p = static_cast<int>(positions);
-  const __m512i odd_row = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, p, p, p, p, p, p, p, p);
+  const __m512i odd_row = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
   PQKV_UNROLL for (std::size_t i = 0; i < 8; ++i) {
-    const auto even_row = static_cast<int>(i / positions * 2 * positions + i % positions);
+    const auto even_row = static_cast<int>(i / 2 * 4 + i % 2);
     out.weights_i16x32[i] =
         _mm512_maskz_permutexvar_epi32(0xffff, _mm512_add_epi32(odd_row, _mm512_set1_epi32(even_row)), pairs);
   }
 }
 
 /// Sums of 16 channels (two chunks) for `queries` queries; `single` for a last chunk of 8 channels alone.
-template <std::size_t bits, std::size_t queries, bool single>
+template <std::size_t queries, bool single>
 inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weights, float* outs,
                            std::size_t dim) noexcept {
-  constexpr std::size_t positions = 16 / bits;
-  constexpr std::size_t chunk_bytes = 32 * bits;
+  constexpr std::size_t bits = 8, positions = 2, chunk_bytes = 256;
   constexpr std::size_t chunks = single ? 1 : 2;
   const __m512i mask = _mm512_set1_epi16((1 << bits) - 1);
   __m512i sums_i32x16[2][queries];
@@ -96,41 +90,40 @@ inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weig
 }
 
 /// One group of one block for `queries` queries.
-template <std::size_t bits, std::size_t queries>
+template <std::size_t queries>
 inline void integer_group(const f16* scales, const f16* offsets, const std::uint8_t* codes, std::size_t chunks,
                           const float* weights, std::size_t stride, float* outs, std::size_t dim) noexcept {
   IntegerWeights quantised[queries];
   PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-    quantise_weights<bits>(scales, offsets, weights + q * stride, quantised[q]);
+    quantise_weights(scales, offsets, weights + q * stride, quantised[q]);
   }
   std::size_t c = 0;
   for (; c + 2 <= chunks; c += 2) {
-    integer_chunks<bits, queries, false>(codes + c * 32 * bits, quantised, outs + c * 8, dim);
+    integer_chunks<queries, false>(codes + c * 256, quantised, outs + c * 8, dim);
   }
-  if (c < chunks) integer_chunks<bits, queries, true>(codes + c * 32 * bits, quantised, outs + c * 8, dim);
+  if (c < chunks) integer_chunks<queries, true>(codes + c * 256, quantised, outs + c * 8, dim);
 }
 
-template <std::size_t bits>
-inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
+inline void int8_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
                                float* outs) noexcept {
   const std::size_t groups = dim / group;
-  const std::size_t block_bytes = groups * 128 + dim * 4 * bits;
+  const std::size_t block_bytes = groups * 128 + dim * 32;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    avx2::prefetch(block, block_bytes);
+    avx2::prefetch_before(blocks + block_count * block_bytes, block, block_bytes);
     for (std::size_t g = 0; g < groups; ++g) {
       const auto* scales = reinterpret_cast<const f16*>(block + g * 64);
       const auto* offsets = reinterpret_cast<const f16*>(block + (groups + g) * 64);
-      const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 4 * bits;
+      const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 32;
       const float* line = weights + b * 32;
       float* out = outs + g * group;
       std::size_t q = 0;
       for (; q + 4 <= query_count; q += 4) {
-        integer_group<bits, 4>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+        integer_group<4>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
       }
       for (; q < query_count; ++q) {
-        integer_group<bits, 1>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+        integer_group<1>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
       }
     }
   }

@@ -12,8 +12,10 @@
 
 namespace pqkv::inline PQKV_ABI::isa {
 
-/// Steps of quantised weights: the largest number that splits into two signed bytes, 127·256 + 127.
+/// Steps of weights that meet 8-bit codes: the largest number that splits into two signed bytes, 127·256 + 127.
 inline constexpr float weight_levels = 32639.0f;
+/// Steps of weights that meet 4-bit and 2-bit codes: one byte.
+inline constexpr float byte_weight_levels = 255.0f;
 /// Blocks whose largest product is no more than this add nothing (weight_levels / largest must be finite).
 inline constexpr float least_product = 1e-30f;
 
@@ -45,10 +47,14 @@ struct KernelSet {
   Accumulate<bf16> accumulate_bf16;
 
   // ---- product quantisation ------------------------------------------------------------------------------------
-  // Centroids of one subspace are dimension-major: centroids[d·count + c], count = 16 or 256.
+  // Centroids of one subspace are dimension-major: centroids[d·count + c]; count is a
+  // multiple of 16, at most 256.
   /// table[c] = Σ_d query[d] · centroids[d·count + c], d < width
   void (*centroid_dots)(const float* query, std::size_t width, const float* centroids, std::size_t count,
                         float* table) noexcept;
+  /// The same for four queries `dim` floats apart, interleaved: table[c·4 + q]. Centroids are read once for all.
+  void (*centroid_dots4)(const float* queries, std::size_t dim, std::size_t width, const float* centroids,
+                         std::size_t count, float* table) noexcept;
   /// row[d] += Σ_c buckets[c] · centroids[d·count + c], d < width: the mirror of centroid_dots
   void (*centroid_sum)(const float* buckets, std::size_t width, const float* centroids, std::size_t count,
                        float* row) noexcept;
@@ -64,6 +70,14 @@ struct KernelSet {
   void (*pq4_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                     const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
                     float* scores, std::size_t stride) noexcept;
+  /// The same for 6-bit codes: blocks of 24·subspaces bytes, codec/product_quantizer.hpp draws them; tables of 64 entries.
+  void (*pq6_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                    const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
+                    float* scores, std::size_t stride) noexcept;
+  /// A float table [subspace][count] as bytes: scale = the widest subspace's range / 255, bytes = (entry − the subspace's
+  /// least) / scale to the nearest (ties may go either way), bias = the sum of the least ones; scale 0 gives bytes 0.
+  void (*byte_table)(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                     float* bias) noexcept;
   /// scores[t] = Σ_s table[s·256 + code(t, s)] for one query. Blocks of 32·subspaces bytes: the code of token t in
   /// subspace s is byte (t / 8)·8·subspaces + s·8 + t % 8.
   void (*pq8_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
@@ -71,12 +85,30 @@ struct KernelSet {
   /// The same for four queries whose tables are interleaved, table[(s·256 + code)·4 + q]; scores[q·stride + t].
   void (*pq8_score4)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
                      float* scores, std::size_t stride) noexcept;
-  /// buckets[s·16 + code(t, s)] += weights[t], pq4 blocks, one query.
-  void (*pq4_fill)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                   float* buckets) noexcept;
+  /// outs[q·dim + s·width + d] += Σ_t weights[q·stride + t] · centroids[(s·width + d)·16 + code(t, s)], dim =
+  /// subspaces·width: pq4 blocks, centroids of all subspaces.
+  void (*pq4_accumulate)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
+                         const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
+                         float* outs) noexcept;
+  /// Where vectors look bytes up in tables of 256 faster than loads look floats up: fewer than four queries are then scored
+  /// by pq8_planes_score rather than by pq8_score. (From four on a load of floats serves four queries, and the planes' tables
+  /// cost more to make than they save.)
+  bool pq8_planes;
+  /// A float table [subspace][256] as 16-bit entries in two planes of bytes, planes[s·512 + c] the lower, planes[s·512 +
+  /// 256 + c] the upper ones. As byte_table, scale = the widest subspace's range / 65535: a score is off by at most
+  /// scale/2 per subspace, some hundred-thousandths of its range.
+  void (*plane_table)(const float* table, std::size_t subspaces, std::uint8_t* planes, float* scale,
+                      float* bias) noexcept;
+  /// scores[q·stride + t] = scale[q] · Σ_s entry_q[s][code(t, s)] + bias[q], exact sums below 2²⁴; planes [query][512·s].
+  void (*pq8_planes_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                           const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
+                           float* scores, std::size_t stride) noexcept;
   /// buckets[s·256 + code(t, s)] += weights[t], pq8 blocks, one query.
   void (*pq8_fill)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
                    float* buckets) noexcept;
+  /// The same for four queries, interleaved: buckets[(s·256 + code(t, s))·4 + q] += weights[q·stride + t].
+  void (*pq8_fill4)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
+                    std::size_t stride, float* buckets) noexcept;
 
   // ---- grouped integers ----------------------------------------------------------------------------------------
   /// outs[q·dim + d] += Σ_t weights[q·stride + t] · (scale(t, g)·code(t, d) + offset(t, g)), g = d / group, weights ≥ 0.
@@ -87,14 +119,25 @@ struct KernelSet {
   /// code of token 4·(8/bits)·i + 4·k + j. So `dword >> shift & mask` in 16-bit lanes pairs tokens t and t + 2, which is
   /// what a multiply-add of 16-bit pairs wants.
   ///
-  /// Per block, group and query the products weight·scale are rounded to `weight_levels` steps of their largest, and
-  /// summed in 32-bit integers: |rounding| ≤ max/65278 per product; 32·255·32639 < 2³¹, so no sum overflows.
+  /// Per block, group and query the products weight·scale are rounded to steps of their largest and summed with the codes
+  /// in integers. 8-bit codes: `weight_levels` steps, |rounding| ≤ largest/65278 per product, sums in 32 bits. 4-bit and
+  /// 2-bit codes: `byte_weight_levels` steps, so that a byte meets a byte; what rounding took from the products is given
+  /// back at the codes' middle c = (2^bits − 1)/2, in float: out += step·Σ code·rounded + Σ weight·(offset + c·scale) −
+  /// step·c·Σ rounded. A token's value is then off by at most largest/510 · c, unbiased, where the codes' own rounding is
+  /// off by scale·weight/2: at most a 17th of it (4 bits) at the largest weight, and no more in absolute terms elsewhere.
+  /// No sum overflows: 32·255·32639 < 2³¹; 8 pairs of bytes give 16·255·15 < 2¹⁶.
   using IntegerAccumulate = void (*)(const std::byte* blocks, std::size_t block_count, std::size_t dim,
                                      std::size_t group, const float* weights, std::size_t query_count,
                                      std::size_t stride, float* outs) noexcept;
   IntegerAccumulate int8_accumulate;
   IntegerAccumulate int4_accumulate;
   IntegerAccumulate int2_accumulate;
+
+  /// A row's groups to integers: per group of `group` channels offset = its least element and scale = range / levels, both
+  /// rounded to f16 and saturated at ±65504; codes[d] = (row[d] − offset) / scale to the nearest, ties to even, in
+  /// 0..levels; 0 where the scale is 0. Bit-equal over all instruction sets.
+  void (*integer_encode)(const float* row, std::size_t dim, std::size_t group, std::uint32_t levels, f16* scales,
+                         f16* offsets, std::uint8_t* codes) noexcept;
 
   // ---- softmax -------------------------------------------------------------------------------------------------
   /// The largest of count ≥ 1 numbers.

@@ -1,45 +1,21 @@
 // NEON kernels: every AArch64 since ARMv8.0, so the whole file is baseline code. Layer 1.
 //
 //   instruction     leaned on for
-//   TBL, UADDW      pq4: a table of 16 bytes looked up 16 times at once, the bytes added into 16-bit sums
+//   TBL, UADDW      pq4, pq6: a table of 16 or 64 bytes looked up 16 times at once, the bytes added into 16-bit sums
 //   LDR, ST4        pq8: the entries of four queries by one load, tokens' sums into rows of queries
 //   FMLA, FMLS      exact rows, query tables, distances, the exponential's polynomial
 //   FCVTL, FCVTN    f16 rows and scales; to nearest, ties to even
-//   SMLAL           integer values: 16-bit codes × 15-bit weights into 32-bit sums
-//   FCVTNS, UZP     15-bit weights: ties to even as the specification's nearbyint, then into the order of the codes
+//   UMLAL           4-bit and 2-bit values: bytes of weights × codes into 16-bit sums
+//   SMLAL           8-bit values: 16-bit codes × 15-bit weights into 32-bit sums
+//   FCVTNS, UZP     quantised weights: ties to even as the specification's nearbyint; 15-bit ones into the codes' order
 #pragma once
 
 #include "pqkv/base/config.hpp"
 
 #if defined(PQKV_ARM64)
-#include <arm_neon.h>
-
-#include "pqkv/isa/scalar.hpp"
-#include "pqkv/isa/target.hpp"
+#include "pqkv/isa/neon_integers.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::neon {
-
-// Halves are loaded and stored as bytes, which may alias everything and need no alignment.
-inline uint16x4_t load_halves(const void* x) noexcept {
-  return vreinterpret_u16_u8(vld1_u8(static_cast<const std::uint8_t*>(x)));
-}
-inline float32x4_t load4(const float* x) noexcept { return vld1q_f32(x); }
-inline float32x4_t load4(const f16* x) noexcept { return vcvt_f32_f16(vreinterpret_f16_u16(load_halves(x))); }
-inline float32x4_t load4(const bf16* x) noexcept {
-  return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(load_halves(x)), 16));
-}
-
-template <std::size_t n>
-struct Count {};
-
-/// tile(Count<n>, i) for the n items from i: fours first, so that what a tile loads and unpacks is shared.
-template <class Tile>
-[[gnu::always_inline]] inline void for_each_tile(std::size_t count, Tile tile) noexcept {
-  std::size_t i = 0;
-  for (; i + 4 <= count; i += 4) tile(Count<4>{}, i);
-  for (; i + 2 <= count; i += 2) tile(Count<2>{}, i);
-  for (; i < count; ++i) tile(Count<1>{}, i);
-}
 
 // ---- conversions -------------------------------------------------------------------------------------------------
 template <class T>
@@ -165,6 +141,20 @@ inline void nearest_centroid(const float* rows, std::size_t row_count, std::size
   });
 }
 
+/// Scores of 32 tokens for each of `width` queries from four sums of 8.
+template <std::size_t width>
+inline void store_sums(const uint16x8_t* sums_u16x8, const float* scale, const float* bias, float* scores,
+                       std::size_t stride) noexcept {
+  PQKV_UNROLL for (std::size_t i = 0; i < width * 4; ++i) {
+    float* out = scores + i / 4 * stride + i % 4 * 8;
+    const float32x4_t lower_f32x4 = vcvtq_f32_u32(vmovl_u16(vget_low_u16(sums_u16x8[i])));
+    const float32x4_t upper_f32x4 = vcvtq_f32_u32(vmovl_high_u16(sums_u16x8[i]));
+    // No explicit FMLA: the compiler's options decide on fusing, as they do for the specification.
+    vst1q_f32(out, vaddq_f32(vmulq_n_f32(lower_f32x4, scale[i / 4]), vdupq_n_f32(bias[i / 4])));
+    vst1q_f32(out + 4, vaddq_f32(vmulq_n_f32(upper_f32x4, scale[i / 4]), vdupq_n_f32(bias[i / 4])));
+  }
+}
+
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
                       float* scores, std::size_t stride) noexcept {
@@ -181,15 +171,35 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
           sums_u16x8[i * 2 + 1] = vaddw_high_u8(sums_u16x8[i * 2 + 1], entries_u8x16);
         }
       }
-      PQKV_UNROLL for (std::size_t i = 0; i < width * 4; ++i) {
-        const std::size_t q = first + i / 4;
-        float* out = scores + q * stride + b * 32 + i % 4 * 8;
-        const float32x4_t lower_f32x4 = vcvtq_f32_u32(vmovl_u16(vget_low_u16(sums_u16x8[i])));
-        const float32x4_t upper_f32x4 = vcvtq_f32_u32(vmovl_high_u16(sums_u16x8[i]));
-        // No explicit FMLA: the compiler's options decide on fusing, as they do for the specification.
-        vst1q_f32(out, vaddq_f32(vmulq_n_f32(lower_f32x4, scale[q]), vdupq_n_f32(bias[q])));
-        vst1q_f32(out + 4, vaddq_f32(vmulq_n_f32(upper_f32x4, scale[q]), vdupq_n_f32(bias[q])));
+      store_sums<width>(sums_u16x8, scale + first, bias + first, scores + first * stride + b * 32, stride);
+    });
+  }
+}
+
+/// 6-bit codes: TBL over four registers looks 64 entries up.
+inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                      const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
+                      float* scores, std::size_t stride) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) {
+    for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
+      uint16x8_t sums_u16x8[width * 4] = {};  // four of 8 tokens per query
+      for (std::size_t s = 0; s < subspaces; ++s) {
+        const std::uint8_t* codes = blocks + (b * subspaces + s) * 24;
+        const uint8x16_t pairs_u8x16 = vld1q_u8(codes);
+        const uint8x8_t upper_u8x8 = vld1_u8(codes + 16);  // shifted so that two bits become bits 4 and 5
+        const uint8x16_t upper_u8x16[] = {vcombine_u8(vshl_n_u8(upper_u8x8, 4), vshl_n_u8(upper_u8x8, 2)),
+                                          vcombine_u8(upper_u8x8, vshr_n_u8(upper_u8x8, 2))};
+        const uint8x16_t nibbles_u8x16[] = {vandq_u8(pairs_u8x16, vdupq_n_u8(15)), vshrq_n_u8(pairs_u8x16, 4)};
+        PQKV_UNROLL for (std::size_t i = 0; i < width * 2; ++i) {
+          const uint8x16_t codes_u8x16 =
+              vorrq_u8(nibbles_u8x16[i % 2], vandq_u8(upper_u8x16[i % 2], vdupq_n_u8(0x30)));
+          const uint8x16x4_t table_u8x64 = vld1q_u8_x4(tables + ((first + i / 2) * subspaces + s) * 64);
+          const uint8x16_t entries_u8x16 = vqtbl4q_u8(table_u8x64, codes_u8x16);
+          sums_u16x8[i * 2] = vaddw_u8(sums_u16x8[i * 2], vget_low_u8(entries_u8x16));
+          sums_u16x8[i * 2 + 1] = vaddw_high_u8(sums_u16x8[i * 2 + 1], entries_u8x16);
+        }
       }
+      store_sums<width>(sums_u16x8, scale + first, bias + first, scores + first * stride + b * 32, stride);
     });
   }
 }
@@ -212,81 +222,6 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
         vst1q_f32(scores + q * stride + octet * 8 + t, vld1q_f32(transposed + q * 4));
       }
     }
-  }
-}
-
-// ---- grouped integers --------------------------------------------------------------------------------------------
-/// `products` = weight · scale of 32 tokens → integers, in pairs as the codes want them: vector i·16/bits + p is filled
-/// with the pair whose codes lie at shift p·bits of the 16-bit lanes of dword row i. Returns the step.
-template <std::size_t bits>
-inline float quantise_weights(const float32x4_t* products_f32x4, int16x8_t* pairs_i16x8) noexcept {
-  float32x4_t most_f32x4 = products_f32x4[0];
-  PQKV_UNROLL for (std::size_t i = 1; i < 8; ++i) most_f32x4 = vmaxq_f32(most_f32x4, products_f32x4[i]);
-  const float largest = vmaxvq_f32(most_f32x4);
-  const float inverse = largest > least_product ? weight_levels / largest : 0.0f;
-  PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
-    const int16x4_t lower = vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(products_f32x4[i * 2], inverse)));
-    const int16x4_t upper = vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(products_f32x4[i * 2 + 1], inverse)));
-    const uint32x2_t even = vreinterpret_u32_s16(vuzp1_s16(lower, upper));  // pairs (0, 2), (4, 6) of 8 tokens
-    const uint32x2_t odd = vreinterpret_u32_s16(vuzp2_s16(lower, upper));   // (1, 3), (5, 7)
-    // A row of dwords holds 4, 8 or 16 tokens: the pairs of its even tokens, then of its odd ones.
-    int16x8_t* row = pairs_i16x8 + (bits == 2 ? i / 2 * 8 + i % 2 * 2 : i * 4);
-    row[0] = vreinterpretq_s16_u32(vdupq_lane_u32(even, 0));
-    row[bits == 8 ? 2 : 1] = vreinterpretq_s16_u32(vdupq_lane_u32(even, 1));
-    row[8 / bits] = vreinterpretq_s16_u32(vdupq_lane_u32(odd, 0));
-    row[8 / bits + (bits == 8 ? 2 : 1)] = vreinterpretq_s16_u32(vdupq_lane_u32(odd, 1));
-  }
-  return largest / weight_levels;
-}
-
-template <std::size_t bits>
-inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
-                               const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
-  const uint16x8_t mask_u16x8 = vdupq_n_u16((1 << bits) - 1);
-  const std::size_t groups = dim / group;
-  for (std::size_t cell = 0; cell < block_count * groups; ++cell) {
-    const std::size_t b = cell / groups, g = cell % groups;
-    const std::byte* block = blocks + b * (groups * 128 + dim * 4 * bits);
-    for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
-      const auto* scales = reinterpret_cast<const f16*>(block + g * 64);  // and offsets behind those of all groups
-      int16x8_t pairs_i16x8[width][16];
-      float steps[width], shifts[width];
-      for (std::size_t q = 0; q < width; ++q) {
-        float32x4_t products_f32x4[8], shift_f32x4 = vdupq_n_f32(0);
-        PQKV_UNROLL for (std::size_t t = 0; t < 32; t += 4) {
-          const float32x4_t weights_f32x4 = vld1q_f32(weights + (first + q) * stride + b * 32 + t);
-          products_f32x4[t / 4] = vmulq_f32(weights_f32x4, load4(scales + t));
-          shift_f32x4 = vfmaq_f32(shift_f32x4, weights_f32x4, load4(scales + groups * 32 + t));
-        }
-        steps[q] = quantise_weights<bits>(products_f32x4, pairs_i16x8[q]);
-        shifts[q] = vaddvq_f32(shift_f32x4);
-      }
-      const auto* codes = reinterpret_cast<const std::uint8_t*>(block) + groups * 128 + g * group * 4 * bits;
-      for (std::size_t d = g * group; d < (g + 1) * group; d += 8) {
-        int32x4_t sums_i32x4[width * 4] = {};  // four of 2 channels per query, a channel in neighbouring lanes
-        for (std::size_t first_pair = 0; first_pair < 16; first_pair += 16 / bits, codes += 32) {
-          const uint16x8_t lower_u16x8 = vreinterpretq_u16_u8(vld1q_u8(codes));
-          const uint16x8_t upper_u16x8 = vreinterpretq_u16_u8(vld1q_u8(codes + 16));
-          PQKV_UNROLL for (std::size_t p = 0; p < 16 / bits; ++p) {
-            const int16x8_t codes_i16x8[] = {vreinterpretq_s16_u16(lower_u16x8 >> p * bits & mask_u16x8),
-                                             vreinterpretq_s16_u16(upper_u16x8 >> p * bits & mask_u16x8)};
-            PQKV_UNROLL for (std::size_t i = 0; i < width * 2; ++i) {
-              const int16x8_t half_i16x8 = codes_i16x8[i % 2], pair_i16x8 = pairs_i16x8[i / 2][first_pair + p];
-              sums_i32x4[i * 2] = vmlal_s16(sums_i32x4[i * 2], vget_low_s16(half_i16x8), vget_low_s16(pair_i16x8));
-              sums_i32x4[i * 2 + 1] = vmlal_high_s16(sums_i32x4[i * 2 + 1], half_i16x8, pair_i16x8);
-            }
-          }
-        }
-        PQKV_UNROLL for (std::size_t half = 0; half < width * 2; ++half) {
-          const std::size_t q = half / 2;
-          float* out = outs + (first + q) * dim + d + half % 2 * 4;
-          const float32x4_t sums_f32x4 = vcvtq_f32_s32(vpaddq_s32(sums_i32x4[half * 2], sums_i32x4[half * 2 + 1]));
-          const float32x4_t total_f32x4 = vaddq_f32(vmulq_n_f32(sums_f32x4, steps[q]), vdupq_n_f32(shifts[q]));
-          vst1q_f32(out, vaddq_f32(vld1q_f32(out), total_f32x4));
-        }
-      }
-    });
   }
 }
 
@@ -335,10 +270,11 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
   set.pq4_score = pq4_score;
+  set.pq6_score = pq6_score;
   set.pq8_score4 = pq8_score4;
-  set.int8_accumulate = integer_accumulate<8>;
-  set.int4_accumulate = integer_accumulate<4>;
-  set.int2_accumulate = integer_accumulate<2>;
+  set.int8_accumulate = int8_accumulate;
+  set.int4_accumulate = byte_accumulate<4>;
+  set.int2_accumulate = byte_accumulate<2>;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "pqkv/isa/kernels.hpp"
+#include "pqkv/isa/scalar_integers.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::scalar {
 
@@ -42,6 +42,17 @@ inline void centroid_dots(const float* query, std::size_t width, const float* ce
   for (std::size_t c = 0; c < count; ++c) table[c] = 0;
   for (std::size_t d = 0; d < width; ++d) {
     for (std::size_t c = 0; c < count; ++c) table[c] += query[d] * centroids[d * count + c];
+  }
+}
+
+inline void centroid_dots4(const float* queries, std::size_t dim, std::size_t width, const float* centroids,
+                           std::size_t count, float* table) noexcept {
+  for (std::size_t c = 0; c < count; ++c) {
+    for (std::size_t q = 0; q < 4; ++q) {
+      float sum = 0;
+      for (std::size_t d = 0; d < width; ++d) sum += queries[q * dim + d] * centroids[d * count + c];
+      table[c * 4 + q] = sum;
+    }
   }
 }
 
@@ -85,16 +96,46 @@ inline void nearest_centroid(const float* rows, std::size_t row_count, std::size
   return block[token / 8 * 8 * subspaces + subspace * 8 + token % 8];
 }
 
-inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
-                      const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+/// The code of `token` in `subspace` of a pq6 block.
+[[nodiscard]] inline std::uint8_t pq6_code(const std::uint8_t* block, std::size_t subspace,
+                                           std::size_t token) noexcept {
+  const std::uint8_t pair = block[subspace * 24 + token % 16];
+  const unsigned upper = block[subspace * 24 + 16 + token % 8] >> (token / 8 * 2) & 3u;
+  return static_cast<std::uint8_t>((token < 16 ? pair & 15u : pair >> 4u) | upper << 4);
+}
+
+inline void byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                       float* bias) noexcept {
+  float widest = 0;
+  float sum = 0;
+  for (const float* entries = table; entries != table + subspaces * count; entries += count) {
+    const auto [least, most] = std::minmax_element(entries, entries + count);
+    widest = std::max(widest, *most - *least);
+    sum += *least;
+  }
+  const float inverse = widest > 0 ? 255.0f / widest : 0.0f;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const float least = *std::min_element(table + s * count, table + (s + 1) * count);
+    for (std::size_t i = s * count; i < (s + 1) * count; ++i) {
+      bytes[i] = static_cast<std::uint8_t>(std::min((table[i] - least) * inverse + 0.5f, 255.0f));
+    }
+  }
+  *scale = widest / 255.0f;
+  *bias = sum;
+}
+
+template <std::size_t bits>
+inline void byte_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
+                       float* scores, std::size_t stride) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
-    const std::uint8_t* block = blocks + b * 16 * subspaces;
+    const std::uint8_t* block = blocks + b * 4 * bits * subspaces;
     for (std::size_t q = 0; q < query_count; ++q) {
       for (std::size_t t = 0; t < 32; ++t) {
         std::uint32_t sum = 0;
         for (std::size_t s = 0; s < subspaces; ++s) {
-          sum += tables[(q * subspaces + s) * 16 + pq4_code(block, s, t)];
+          const std::size_t code = bits == 4 ? pq4_code(block, s, t) : pq6_code(block, s, t);
+          sum += tables[((q * subspaces + s) << bits) + code];
         }
         scores[q * stride + b * 32 + t] = scale[q] * static_cast<float>(sum) + bias[q];
       }
@@ -120,6 +161,44 @@ inline void pq8_score_interleaved(const std::uint8_t* blocks, std::size_t block_
   }
 }
 
+inline void plane_table(const float* table, std::size_t subspaces, std::uint8_t* planes, float* scale,
+                        float* bias) noexcept {
+  float widest = 0;
+  float sum = 0;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const auto [least, most] = std::minmax_element(table + s * 256, table + (s + 1) * 256);
+    widest = std::max(widest, *most - *least);
+    sum += *least;
+  }
+  const float inverse = widest > 0 ? 65535.0f / widest : 0.0f;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const float least = *std::min_element(table + s * 256, table + (s + 1) * 256);
+    for (std::size_t c = 0; c < 256; ++c) {
+      const auto entry =
+          static_cast<std::uint32_t>(std::min((table[s * 256 + c] - least) * inverse + 0.5f, 65535.0f));
+      planes[s * 512 + c] = static_cast<std::uint8_t>(entry);
+      planes[s * 512 + 256 + c] = static_cast<std::uint8_t>(entry >> 8);
+    }
+  }
+  *scale = widest / 65535.0f;
+  *bias = sum;
+}
+
+inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                             const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
+                             float* scores, std::size_t stride) noexcept {
+  for (std::size_t q = 0; q < query_count; ++q) {
+    for (std::size_t t = 0; t < block_count * 32; ++t) {
+      std::uint32_t sum = 0;
+      for (std::size_t s = 0; s < subspaces; ++s) {
+        const std::uint8_t* entry = planes + (q * subspaces + s) * 512 + pq8_code(blocks, subspaces, s, t);
+        sum += entry[0] + 256u * entry[256];
+      }
+      scores[q * stride + t] = scale[q] * static_cast<float>(sum) + bias[q];
+    }
+  }
+}
+
 inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
                       float* scores) noexcept {
   pq8_score_interleaved<1>(blocks, block_count, subspaces, table, scores, 0);
@@ -130,18 +209,40 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
   pq8_score_interleaved<4>(blocks, block_count, subspaces, table, scores, stride);
 }
 
+/// Weights fall into the buckets of 16 centroids, and buckets meet centroids at the end. Four sets of buckets, so that an
+/// addition seldom waits for the one before it.
+inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
+                           const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
+                           float* outs) noexcept {
+  for (std::size_t q = 0; q < query_count; ++q) {
+    for (std::size_t s = 0; s < subspaces; ++s) {
+      float buckets[4][16] = {};
+      for (std::size_t b = 0; b < block_count; ++b) {
+        const std::uint8_t* pairs = blocks + (b * subspaces + s) * 16;
+        const float* line = weights + q * stride + b * 32;
+        for (std::size_t t = 0; t < 16; ++t) {
+          buckets[t % 2][pairs[t] & 15] += line[t];
+          buckets[2 + t % 2][pairs[t] >> 4] += line[t + 16];
+        }
+      }
+      for (std::size_t c = 0; c < 16; ++c) buckets[0][c] += buckets[1][c] + buckets[2][c] + buckets[3][c];
+      centroid_sum(buckets[0], width, centroids + s * width * 16, 16, outs + (q * subspaces + s) * width);
+    }
+  }
+}
+
 // Tokens outside, subspaces inside: neighbouring additions go to different tables, so none waits for the store before.
-inline void pq4_fill(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                     float* buckets) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) {
-    const std::uint8_t* block = blocks + b * 16 * subspaces;
-    for (std::size_t t = 0; t < 16; ++t) {
-      const float low = weights[b * 32 + t];
-      const float high = weights[b * 32 + 16 + t];
+template <std::size_t queries>
+inline void pq8_fill_interleaved(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
+                                 const float* weights, std::size_t stride, float* buckets) noexcept {
+  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
+    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    for (std::size_t t = 0; t < 8; ++t) {
+      float line[queries];
+      for (std::size_t q = 0; q < queries; ++q) line[q] = weights[q * stride + octet * 8 + t];
       for (std::size_t s = 0; s < subspaces; ++s) {
-        const std::uint8_t pair = block[s * 16 + t];
-        buckets[s * 16 + (pair & 15)] += low;
-        buckets[s * 16 + (pair >> 4)] += high;
+        float* bucket = buckets + (s * 256 + codes[s * 8 + t]) * queries;
+        for (std::size_t q = 0; q < queries; ++q) bucket[q] += line[q];
       }
     }
   }
@@ -149,77 +250,12 @@ inline void pq4_fill(const std::uint8_t* blocks, std::size_t block_count, std::s
 
 inline void pq8_fill(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
                      float* buckets) noexcept {
-  for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
-    const std::uint8_t* codes = blocks + octet * 8 * subspaces;
-    for (std::size_t t = 0; t < 8; ++t) {
-      const float weight = weights[octet * 8 + t];
-      for (std::size_t s = 0; s < subspaces; ++s) buckets[s * 256 + codes[s * 8 + t]] += weight;
-    }
-  }
+  pq8_fill_interleaved<1>(blocks, block_count, subspaces, weights, 0, buckets);
 }
 
-/// Where the code of a token and channel lies in the codes of an integer block: a byte, and the shift inside it.
-struct IntegerPlace {
-  std::size_t byte;
-  std::size_t shift;
-};
-template <std::size_t bits>
-[[nodiscard]] inline IntegerPlace integer_place(std::size_t channel, std::size_t token) noexcept {
-  constexpr std::size_t dword_tokens = 4 * (8 / bits);
-  return {channel / 8 * 32 * bits + (token / dword_tokens * 8 + channel % 8) * 4 + token % 4,
-          token % dword_tokens / 4 * bits};
-}
-
-template <std::size_t bits>
-[[nodiscard]] inline std::uint32_t integer_code(const std::uint8_t* codes, std::size_t channel,
-                                                std::size_t token) noexcept {
-  const IntegerPlace place = integer_place<bits>(channel, token);
-  return (static_cast<std::uint32_t>(codes[place.byte]) >> place.shift) & ((1u << bits) - 1u);
-}
-
-/// The weights of one group of one block as integers: quantised[t] = round(products[t] · weight_levels / max); returns
-/// max / weight_levels; all 0 when no product exceeds least_product. `products` are weight · scale.
-inline float quantise_weights(const float* products, std::int16_t* quantised) noexcept {
-  const float largest = *std::max_element(products, products + 32);
-  const float inverse = largest > least_product ? weight_levels / largest : 0.0f;
-  for (std::size_t t = 0; t < 32; ++t) quantised[t] = static_cast<std::int16_t>(std::nearbyint(products[t] * inverse));
-  return largest / weight_levels;
-}
-
-template <std::size_t bits>
-inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
-                               const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
-  const std::size_t groups = dim / group;
-  const std::size_t block_bytes = groups * 128 + dim * 4 * bits;
-  for (std::size_t b = 0; b < block_count; ++b) {
-    const std::byte* block = blocks + b * block_bytes;
-    const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128);
-    for (std::size_t g = 0; g < groups; ++g) {
-      f16 scales[32];
-      f16 offsets[32];
-      std::memcpy(scales, block + g * 64, 64);
-      std::memcpy(offsets, block + (groups + g) * 64, 64);
-      for (std::size_t q = 0; q < query_count; ++q) {
-        float products[32];
-        float offset = 0;
-        for (std::size_t t = 0; t < 32; ++t) {
-          const float weight = weights[q * stride + b * 32 + t];
-          products[t] = weight * to_float(scales[t]);
-          offset += weight * to_float(offsets[t]);
-        }
-        std::int16_t quantised[32];
-        const float step = quantise_weights(products, quantised);
-        for (std::size_t d = g * group; d < (g + 1) * group; ++d) {
-          std::int32_t sum = 0;
-          for (std::size_t t = 0; t < 32; ++t) {
-            sum += static_cast<std::int32_t>(integer_code<bits>(codes, d, t)) * quantised[t];
-          }
-          outs[q * dim + d] += step * static_cast<float>(sum) + offset;
-        }
-      }
-    }
-  }
+inline void pq8_fill4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
+                      std::size_t stride, float* buckets) noexcept {
+  pq8_fill_interleaved<4>(blocks, block_count, subspaces, weights, stride, buckets);
 }
 
 inline float maximum(const float* x, std::size_t count) noexcept { return *std::max_element(x, x + count); }
@@ -247,16 +283,24 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.accumulate_f16 = accumulate<f16>;
   set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
+  set.centroid_dots4 = centroid_dots4;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
-  set.pq4_score = pq4_score;
+  set.pq4_score = byte_score<4>;
+  set.pq6_score = byte_score<6>;
+  set.byte_table = byte_table;
   set.pq8_score = pq8_score;
   set.pq8_score4 = pq8_score4;
-  set.pq4_fill = pq4_fill;
+  set.pq8_planes = false;
+  set.plane_table = plane_table;
+  set.pq8_planes_score = pq8_planes_score;
+  set.pq4_accumulate = pq4_accumulate;
   set.pq8_fill = pq8_fill;
+  set.pq8_fill4 = pq8_fill4;
   set.int8_accumulate = integer_accumulate<8>;
   set.int4_accumulate = integer_accumulate<4>;
   set.int2_accumulate = integer_accumulate<2>;
+  set.integer_encode = integer_encode;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

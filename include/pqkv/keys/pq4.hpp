@@ -4,11 +4,8 @@
 // for all keys, not for a top-k. The block is drawn in codec/product_quantizer.hpp.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-
+#include "pqkv/codec/byte_tables.hpp"
 #include "pqkv/codec/product_quantizer.hpp"
-#include "pqkv/codec/rows_buffer.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -16,16 +13,7 @@ class Pq4Keys {
  public:
   static constexpr std::string_view name = "pq4";
 
-  /// u8 tables [query][subspace][16]; score = scale·Σ entries + bias. One scale per query serves all subspaces (each less
-  /// its own minimum, whose sum is the bias), so that sums of entries can be taken in u16: at most 256·255 < 2¹⁶.
-  /// A score is off by at most scale/2 per subspace, scale = the widest subspace's range / 255.
-  struct QueryTable {
-    Buffer<std::uint8_t> tables;
-    RowsBuffer plain;  // one query's float table
-    float scale[max_group] = {};
-    float bias[max_group] = {};
-    std::size_t queries = 0;
-  };
+  using QueryTable = ByteTables;
 
   /// Errors: invalid_shape when the codebook does not have 16 centroids per subspace.
   [[nodiscard]] static Result<Pq4Keys> make(std::shared_ptr<const Codebook> codebook) {
@@ -49,33 +37,8 @@ class Pq4Keys {
   }
 
   void prepare(QueryTable& table, FloatRows queries) const {
-    PQKV_EXPECTS(queries.count <= max_group);
-    const std::size_t subspaces = quantizer_.subspaces();
-    table.queries = queries.count;
-    table.plain.shape(1, subspaces * 16);
-    if (!table.tables.grow(queries.count * subspaces * 16)) __builtin_trap();
-    for (std::size_t q = 0; q < queries.count; ++q) {
-      const float* entries = table.plain.data();
-      quantizer_.tabulate(queries.row(q), table.plain.data());
-      float widest = 0;
-      float bias = 0;
-      for (std::size_t s = 0; s < subspaces; ++s) {
-        const auto [least, most] = std::minmax_element(entries + s * 16, entries + s * 16 + 16);
-        widest = std::max(widest, *most - *least);
-        bias += *least;
-      }
-      const float inverse = widest > 0 ? 255.0f / widest : 0.0f;
-      std::uint8_t* out = table.tables.data() + q * subspaces * 16;
-      for (std::size_t s = 0; s < subspaces; ++s) {
-        const float least = *std::min_element(entries + s * 16, entries + s * 16 + 16);
-        for (std::size_t c = 0; c < 16; ++c) {
-          const float level = (entries[s * 16 + c] - least) * inverse + 0.5f;
-          out[s * 16 + c] = static_cast<std::uint8_t>(std::min(level, 255.0f));
-        }
-      }
-      table.scale[q] = widest / 255.0f;
-      table.bias[q] = bias;
-    }
+    table.prepare(queries.count, quantizer_.subspaces(), 16,
+                  [&](std::size_t q, float* plain) { quantizer_.tabulate(queries.row(q), plain); });
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
 
@@ -83,12 +46,13 @@ class Pq4Keys {
     isa::best().pq4_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.subspaces(),
                           table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
   }
+  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(quantizer_.subspaces(), 16, scores); }
 
  private:
   explicit Pq4Keys(ProductQuantizer<4> quantizer) noexcept : quantizer_(std::move(quantizer)) {}
   ProductQuantizer<4> quantizer_;
 };
 
-static_assert(KeyPolicy<Pq4Keys>);
+static_assert(KeyPolicy<Pq4Keys> && Bounded<Pq4Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI

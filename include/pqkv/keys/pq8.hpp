@@ -1,6 +1,7 @@
 // Pq8Keys: one of 256 centroids per subspace, scored through float tables. Layer 3b.
 // The key format of LOOKAT (Karmore, 2026): 8·m bits per key; keys are never decoded, a score is m table look-ups
-// (asymmetric distance computation). The block is drawn in codec/product_quantizer.hpp. Scores are exact in what was stored.
+// (asymmetric distance computation). The block is drawn in codec/product_quantizer.hpp. Scores are exact in what was stored
+// or, where vectors can look bytes up in tables of 256 (KernelSet::pq8_planes), within 16-bit table entries of it.
 #pragma once
 
 #include "pqkv/codec/product_quantizer.hpp"
@@ -16,7 +17,10 @@ class Pq8Keys {
   /// then serves four queries; the last quad overlaps the one before it when the count is no multiple of four.
   struct QueryTable {
     RowsBuffer tables;
-    RowsBuffer plain;  // one query's table before it is interleaved
+    // Fewer than four where kernels look up in planes: [query][subspace][2][256] bytes, from one query's floats in `tables`.
+    Buffer<std::uint8_t> planes;
+    float scale[max_group] = {};
+    float bias[max_group] = {};
     std::size_t queries = 0;
   };
 
@@ -43,20 +47,27 @@ class Pq8Keys {
 
   void prepare(QueryTable& table, FloatRows queries) const {
     const std::size_t entries = quantizer_.subspaces() * 256;
+    const isa::KernelSet& kernels = isa::best();
+    PQKV_EXPECTS(queries.count <= max_group);
     table.queries = queries.count;
+    if (kernels.pq8_planes && queries.count < 4) {
+      table.tables.shape(1, entries);
+      if (!table.planes.grow(queries.count * entries * 2)) __builtin_trap();
+      for (std::size_t q = 0; q < queries.count; ++q) {
+        quantizer_.tabulate(queries.row(q), table.tables.data());
+        kernels.plane_table(table.tables.data(), quantizer_.subspaces(), table.planes.data() + q * entries * 2,
+                            &table.scale[q], &table.bias[q]);
+      }
+      return;
+    }
     if (queries.count < 4) {
       table.tables.shape(queries.count, entries);
       for (std::size_t q = 0; q < queries.count; ++q) quantizer_.tabulate(queries.row(q), table.tables.row(q));
       return;
     }
-    table.plain.shape(1, entries);
     table.tables.shape(quads(queries.count), entries * 4);
     for (std::size_t quad = 0; quad < quads(queries.count); ++quad) {
-      float* interleaved = table.tables.row(quad);
-      for (std::size_t lane = 0; lane < 4; ++lane) {
-        quantizer_.tabulate(queries.row(first_query(quad, queries.count) + lane), table.plain.data());
-        for (std::size_t i = 0; i < entries; ++i) interleaved[i * 4 + lane] = table.plain.data()[i];
-      }
+      quantizer_.tabulate4(queries.row(first_query(quad, queries.count)), queries.stride, table.tables.row(quad));
     }
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
@@ -64,6 +75,11 @@ class Pq8Keys {
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     const auto* codes = reinterpret_cast<const std::uint8_t*>(span.data);
     const std::size_t subspaces = quantizer_.subspaces();
+    if (isa::best().pq8_planes && table.queries < 4) {
+      isa::best().pq8_planes_score(codes, span.blocks(), subspaces, table.planes.data(), table.queries, table.scale,
+                                   table.bias, scores, stride);
+      return;
+    }
     if (table.queries < 4) {
       for (std::size_t q = 0; q < table.queries; ++q) {
         isa::best().pq8_score(codes, span.blocks(), subspaces, table.tables.row(q), scores + q * stride);

@@ -70,7 +70,7 @@ namespace detail {
 /// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
 template <std::size_t centroids>
 [[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
-  constexpr std::size_t default_width = centroids == 256 ? 8 : 4;
+  constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
   CodebookRequest request{{dim, dim / default_width, centroids}, {}};
   if (const std::string* text = spec.find("m")) {
     const auto subspaces = parse_number(*text, "m", dim);
@@ -136,8 +136,11 @@ template <std::size_t bits>
       {"pq8", "m=N subspaces (default dim/8); run, centre, metric, rotate", "256 centroids per subspace, float tables (LOOKAT)",
        "m run centre metric rotate",
        detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
-      {"pq4", "m=N subspaces (default dim/4); run, centre, metric, rotate", "16 centroids per subspace, 8-bit tables in registers",
-       "m run centre metric rotate",
+      {"pq6", "m=N subspaces (default dim/8)", "64 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
+       detail::pq_codebook<64>, detail::make_pq<AnyKeys, Pq6Keys, SpacedKeys>},
+      {"pq44", "m=N subspaces (default dim/8)", "sums of 2 x 16 centroids per subspace, tables in registers",
+       "m run centre metric rotate", detail::pq_codebook<32>, detail::make_pq<AnyKeys, Pq44Keys, SpacedKeys>},
+      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
        detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
   };
   return formats;

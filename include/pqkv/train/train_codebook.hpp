@@ -16,7 +16,7 @@
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
 #include "pqkv/codec/codebook.hpp"
-#include "pqkv/train/kmeans.hpp"
+#include "pqkv/train/residual.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -89,7 +89,7 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
   std::vector<std::uint64_t> seeds(shape.subspaces);
   for (std::uint64_t& seed : seeds) seed = random.next();
 
-  std::vector<std::optional<KMeans>> subspaces(shape.subspaces);
+  std::vector<std::optional<SubspaceTrainer>> subspaces(shape.subspaces);
   executor.run(shape.subspaces, [&](std::size_t s, std::size_t /*worker*/) {
     RowMatrix piece(static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(width));
     for (std::size_t r = 0; r < count; ++r) {

@@ -26,7 +26,8 @@ class IntegerValues {
 
  public:
   static constexpr std::string_view name = bits == 8 ? "int8" : bits == 4 ? "int4" : "int2";
-  static constexpr std::size_t levels = (std::size_t{1} << bits) - 1;
+  static constexpr std::uint32_t levels = (std::uint32_t{1} << bits) - 1;
+  static constexpr std::size_t max_dim = 4096;
 
   /// [query][dim]
   struct WeightedSum {
@@ -36,8 +37,8 @@ class IntegerValues {
   /// `group` channels share a scale; 0 means the whole row. Errors: invalid_shape unless dim is a multiple of 8 and of
   /// the group, and the group is a multiple of 8.
   [[nodiscard]] static Result<IntegerValues> make(std::size_t dim, std::size_t group = 32) {
-    if (dim == 0 || dim > 4096 || dim % 8 != 0) {
-      return Error{Errc::invalid_shape, message(name, " values need a dim that is a multiple of 8 (at most 4096), not ",
+    if (dim == 0 || dim > max_dim || dim % 8 != 0) {
+      return Error{Errc::invalid_shape, message(name, " values need a dim that is a multiple of 8 (at most ", max_dim, "), not ",
                                                 dim)};
     }
     if (group == 0) group = dim;
@@ -65,22 +66,23 @@ class IntegerValues {
     PQKV_EXPECTS(rows.dim == dim_ && rows.count >= 1 && rows.count <= block_tokens);
     std::memset(block, 0, block_bytes());
     auto* codes = reinterpret_cast<std::uint8_t*>(block + groups() * 128);
-    for (std::size_t t = 0; t < rows.count; ++t) {
-      for (std::size_t g = 0; g < groups(); ++g) {
-        const float* first = rows.row(t) + g * group_;
-        const auto [least, most] = std::minmax_element(first, first + group_);
-        const f16 offset = to_f16(saturate(*least));
-        const f16 scale = to_f16(saturate((saturate(*most) - to_float(offset)) / static_cast<float>(levels)));
-        put(block, g, t, scale);
-        put(block, groups() + g, t, offset);
-        const float step = to_float(scale);
-        const float inverse = step > 0 ? 1.0f / step : 0.0f;
-        for (std::size_t d = 0; d < group_; ++d) {
-          const float level = std::nearbyint((saturate(first[d]) - to_float(offset)) * inverse);
-          const auto code = static_cast<std::uint32_t>(std::clamp(level, 0.0f, static_cast<float>(levels)));
-          set_code(codes, g * group_ + d, t, code);
+    const isa::KernelSet& kernels = isa::best();
+    f16 scales[max_dim / 8];
+    f16 offsets[max_dim / 8];
+    std::uint8_t four[4][max_dim];  // codes of four tokens
+    for (std::size_t t = 0; t < rows.count; t += 4) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        if (t + i >= rows.count) {
+          std::memset(four[i], 0, dim_);
+          continue;
+        }
+        kernels.integer_encode(rows.row(t + i), dim_, group_, levels, scales, offsets, four[i]);
+        for (std::size_t g = 0; g < groups(); ++g) {
+          put(block, g, t + i, scales[g]);
+          put(block, groups() + g, t + i, offsets[g]);
         }
       }
+      pack(four, t, codes);
     }
   }
 
@@ -110,7 +112,6 @@ class IntegerValues {
  private:
   IntegerValues(std::size_t dim, std::size_t group) noexcept : dim_(dim), group_(group) {}
   [[nodiscard]] std::size_t groups() const noexcept { return dim_ / group_; }
-  [[nodiscard]] static float saturate(float x) noexcept { return std::clamp(x, -65504.0f, 65504.0f); }
 
   static void put(std::byte* block, std::size_t line, std::size_t token, f16 value) noexcept {
     std::memcpy(block + (line * block_tokens + token) * sizeof(f16), &value, sizeof value);
@@ -120,9 +121,20 @@ class IntegerValues {
     std::memcpy(&value, block + (line * block_tokens + token) * sizeof(f16), sizeof value);
     return value;
   }
-  static void set_code(std::uint8_t* codes, std::size_t channel, std::size_t token, std::uint32_t code) noexcept {
-    const auto [byte, shift] = isa::scalar::integer_place<bits>(channel, token);
-    codes[byte] = static_cast<std::uint8_t>(codes[byte] | (code << shift));
+  /// Codes of tokens `first` … `first` + 3, a multiple of 4, into their crumbs of the (still empty) dwords.
+  void pack(const std::uint8_t (&four)[4][max_dim], std::size_t first, std::uint8_t* codes) const noexcept {
+    const auto [row, shift] = isa::scalar::integer_place<bits>(0, first);
+    for (std::size_t d = 0; d < dim_; d += 8) {
+      std::uint32_t dwords[8];
+      std::uint8_t* place = codes + row + d * 4 * bits;
+      std::memcpy(dwords, place, sizeof dwords);
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::uint32_t tokens = four[0][d + i] | std::uint32_t{four[1][d + i]} << 8 |
+                                     std::uint32_t{four[2][d + i]} << 16 | std::uint32_t{four[3][d + i]} << 24;
+        dwords[i] |= tokens << shift;
+      }
+      std::memcpy(place, dwords, sizeof dwords);
+    }
   }
 
   std::size_t dim_;

@@ -1,7 +1,8 @@
 // PqValues<bits>: product-quantised values, pq8 (256 centroids per subspace) and pq4 (16). Layer 3b.
-// Weights fall into the buckets of the centroids that the codes name; one small product in finish() turns buckets into
-// the output row. So a token costs `subspaces` additions whatever the dim (CommVQ, Li et al. 2025, equation 22).
-// The block is drawn in codec/product_quantizer.hpp.
+// pq8: weights fall into the buckets of the centroids that the codes name; one small product in finish() turns buckets
+// into the output row. So a token costs `subspaces` additions whatever the dim (CommVQ, Li et al. 2025, equation 22).
+// pq4: 16 centroids of a channel fit into registers, where looking them up for many tokens at once is cheaper than a
+// bucket; the sum is the row itself. The block is drawn in codec/product_quantizer.hpp.
 #pragma once
 
 #include "pqkv/codec/product_quantizer.hpp"
@@ -14,9 +15,13 @@ class PqValues {
  public:
   static constexpr std::string_view name = bits == 8 ? "pq8" : "pq4";
 
-  /// Buckets [query][subspace][centroid].
+  /// pq4: rows [query][dim]. pq8: buckets [query][subspace][centroid] for groups of fewer than four queries, else quads of
+  /// queries [quad][subspace][centroid][4], because one addition then serves four; queries that fill no quad follow singly.
   struct WeightedSum {
-    RowsBuffer buckets;
+    RowsBuffer rows;
+    RowsBuffer quads;
+    RowsBuffer singles;
+    std::size_t queries = 0;
   };
 
   /// Errors: invalid_shape when the codebook does not have 2^bits centroids per subspace.
@@ -38,29 +43,73 @@ class PqValues {
   }
 
   void begin(WeightedSum& sum, std::size_t queries) const {
-    sum.buckets.shape(queries, quantizer_.subspaces() * quantizer_.centroids);
-    sum.buckets.fill(0);
+    sum.queries = queries;
+    if constexpr (bits == 4) {
+      sum.rows.shape(queries, dim());
+      sum.rows.fill(0);
+    } else {
+      const std::size_t buckets = quantizer_.subspaces() * quantizer_.centroids;
+      sum.quads.shape(queries / 4, buckets * 4);
+      sum.singles.shape(queries % 4, buckets);
+      sum.quads.fill(0);
+      sum.singles.fill(0);
+    }
   }
-  void rescale(WeightedSum& sum, const float* factors) const noexcept { sum.buckets.scale(factors); }
+  void rescale(WeightedSum& sum, const float* factors) const noexcept {
+    if constexpr (bits == 4) {
+      sum.rows.scale(factors);
+    } else {
+      for (std::size_t quad = 0; quad < sum.quads.count(); ++quad) {
+        float* buckets = sum.quads.row(quad);
+        for (std::size_t i = 0; i < sum.quads.width(); ++i) buckets[i] *= factors[quad * 4 + i % 4];
+      }
+      sum.singles.scale(factors + sum.quads.count() * 4);
+    }
+  }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
-    const auto fill = bits == 8 ? isa::best().pq8_fill : isa::best().pq4_fill;
-    for (std::size_t q = 0; q < sum.buckets.count(); ++q) {
-      fill(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.subspaces(),
-           weights + q * stride, sum.buckets.row(q));
+    const isa::KernelSet& kernels = isa::best();
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(span.data);
+    const std::size_t subspaces = quantizer_.subspaces();
+    if constexpr (bits == 4) {
+      kernels.pq4_accumulate(codes, span.blocks(), subspaces, quantizer_.width(), quantizer_.codebook().centroids(0), weights,
+                             sum.queries, stride, sum.rows.data());
+    } else {
+      for (std::size_t quad = 0; quad < sum.quads.count(); ++quad) {
+        kernels.pq8_fill4(codes, span.blocks(), subspaces, weights + quad * 4 * stride, stride, sum.quads.row(quad));
+      }
+      for (std::size_t i = 0; i < sum.singles.count(); ++i) {
+        kernels.pq8_fill(codes, span.blocks(), subspaces, weights + (sum.quads.count() * 4 + i) * stride, sum.singles.row(i));
+      }
     }
   }
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept {
-    for (std::size_t q = 0; q < sum.buckets.count(); ++q) {
-      for (std::size_t s = 0; s < quantizer_.subspaces(); ++s) {
-        isa::best().centroid_sum(sum.buckets.row(q) + s * quantizer_.centroids, quantizer_.width(),
-                                 quantizer_.codebook().centroids(s), quantizer_.centroids,
-                                 outs + q * stride + s * quantizer_.width());
+    if constexpr (bits == 4) {
+      sum.rows.add_to(outs, stride);
+    } else {
+      for (std::size_t quad = 0; quad < sum.quads.count(); ++quad) {
+        for (std::size_t s = 0; s < quantizer_.subspaces(); ++s) {
+          const float* interleaved = sum.quads.row(quad) + s * quantizer_.centroids * 4;
+          for (std::size_t lane = 0; lane < 4; ++lane) {
+            float buckets[ProductQuantizer<bits>::centroids];
+            for (std::size_t c = 0; c < quantizer_.centroids; ++c) buckets[c] = interleaved[c * 4 + lane];
+            add_buckets(s, buckets, outs + (quad * 4 + lane) * stride);
+          }
+        }
+      }
+      for (std::size_t i = 0; i < sum.singles.count(); ++i) {
+        for (std::size_t s = 0; s < quantizer_.subspaces(); ++s) {
+          add_buckets(s, sum.singles.row(i) + s * quantizer_.centroids, outs + (sum.quads.count() * 4 + i) * stride);
+        }
       }
     }
   }
 
  private:
   explicit PqValues(ProductQuantizer<bits> quantizer) noexcept : quantizer_(std::move(quantizer)) {}
+  void add_buckets(std::size_t subspace, const float* buckets, float* out) const noexcept {
+    isa::best().centroid_sum(buckets, quantizer_.width(), quantizer_.codebook().centroids(subspace), quantizer_.centroids,
+                             out + subspace * quantizer_.width());
+  }
   ProductQuantizer<bits> quantizer_;
 };
 
