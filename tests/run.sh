@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
-for package in cmake g++ ninja-build libeigen3-dev libfmt-dev catch2 libbenchmark-dev; do
+for package in cmake g++ ninja-build libeigen3-dev libfmt-dev catch2 libbenchmark-dev zlib1g-dev; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -84,19 +84,28 @@ struct Training {
   if (!request) return std::shared_ptr<const pqkv::Codebook>();
   const std::size_t dim = request->shape.dim;
   const std::vector<float> rows = gather(training.texts, side, layer, head);
+  const std::vector<float> queries = gather_queries(training.texts, layer, head);
+  std::vector<std::int64_t> positions;
+  for (const Text& text : training.texts) {
+    for (std::size_t t = 0; t < text.keys.shape.tokens; ++t) positions.push_back(static_cast<std::int64_t>(t));
+  }
   pqkv::FitSamples samples;
   samples.rows = {rows.data(), rows.size() / dim, dim};
-  std::vector<std::int64_t> positions;
-  std::vector<float> queries;
+  samples.positions = positions;
+  const pqkv::FloatRows query_rows(queries.data(), queries.size() / dim, dim);
+  const std::size_t group = queries.empty() ? 1 : training.texts.front().group();
   if (side == &Text::keys) {
-    for (const Text& text : training.texts) {
-      for (std::size_t t = 0; t < text.keys.shape.tokens; ++t) positions.push_back(static_cast<std::int64_t>(t));
-    }
-    queries = gather_queries(training.texts, layer, head);
-    samples.positions = positions;
-    samples.queries = {queries.data(), queries.size() / dim, dim};
-    samples.group = queries.empty() ? 1 : training.texts.front().group();
+    samples.queries = query_rows;
+    samples.group = group;
     samples.rope = training.rope;
+  }
+  std::vector<float> importance;
+  if (request->fit.importance && !queries.empty()) {
+    const std::vector<float> keys = gather(training.texts, &Text::keys, layer, head);
+    auto weights = pqkv::attention_importance(query_rows, group, {keys.data(), keys.size() / dim, dim}, positions);
+    if (!weights) return weights.error();
+    importance = std::move(*weights);
+    samples.importance = importance;
   }
   pqkv::TrainOptions options;
   options.seed = training.seed;

@@ -1,6 +1,8 @@
 // The commands of tiny_llm, from arguments to exit code.
 #pragma once
 
+#include <pqkv/io/npy.hpp>
+
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -111,14 +113,14 @@ inline constexpr int exit_bad_input = 2;
   if (!caches) return caches.error();
   const auto session = open_session(arguments);
   if (!session) return session.error();
-  const auto text = read_chunks(arguments, "--tokens", session->model, 16);
+  const auto text = read_chunks(arguments, "--tokens", session->model, all_chunks);
   if (!text) return text.error();
-  const auto rows = collect_rows(session->model, text->chunks, session->workers);
+  const auto rows = collect_rows(session->model, text->chunks, session->workers, true);
   if (!rows) return rows.error();
   Books books;
   common::ProgressBar progress(caches->size() * 2 * session->model.layers_count * session->model.kv_heads);
   const std::size_t context = text->chunks.front().size();
-  if (pqkv::Status status = train_books(books, *session, *caches, *rows, context, &progress); !status) return status;
+  if (pqkv::Status status = train_books(books, *session, *caches, *rows, &progress); !status) return status;
   if (pqkv::Status status = books.save(*folder); !status) return status;
   fmt::print(out, "{} codebooks from {} tokens in {}\n", books.size(), text->chunks.size() * context, *folder);
   return {};
@@ -212,12 +214,12 @@ inline constexpr int exit_bad_input = 2;
   if (!session) return session.error();
   const auto text = read_chunks(arguments, "--tokens", session->model, 16);
   if (!text) return text.error();
-  const auto rows = collect_rows(session->model, text->chunks, session->workers);
+  const auto rows = collect_rows(session->model, text->chunks, session->workers, true);
   if (!rows) return rows.error();
   auto books = find_books(arguments, *session, *caches);
   if (!books) return books.error();
   if (!arguments.has("--codebooks")) {
-    const pqkv::Status status = train_books(*books, *session, *caches, *rows, text->chunks.front().size());
+    const pqkv::Status status = train_books(*books, *session, *caches, *rows);
     if (!status) return status;
   }
   if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;

@@ -12,7 +12,7 @@ folder=$(cd "$1" && pwd)
 chunks=${2:-12}
 cd "$(dirname "$0")/../.."
 missing=()
-for package in cmake g++ ninja-build libeigen3-dev libfmt-dev; do
+for package in cmake g++ ninja-build libeigen3-dev libfmt-dev zlib1g-dev; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then

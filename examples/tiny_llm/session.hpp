@@ -2,6 +2,8 @@
 // that a user can get wrong is checked here, before anything is computed.
 #pragma once
 
+#include <pqkv/io/npy.hpp>
+
 #include <fstream>
 #include <string>
 #include <thread>
@@ -77,10 +79,10 @@ struct ChunkedText {
 
 /// Trains what the caches need and `books` lacks. `rows` come from chunks of `context` tokens.
 [[nodiscard]] inline pqkv::Status train_books(Books& books, const Session& session, const std::vector<LayerSpecs>& caches,
-                                              const CollectedRows& rows, std::size_t context,
+                                              const CollectedRows& rows,
                                               common::ProgressBar* progress = nullptr) {
   for (const LayerSpecs& specs : caches) {
-    if (pqkv::Status status = books.train(session.model, specs, rows, context, session.seed, session.workers, progress);
+    if (pqkv::Status status = books.train(session.model, specs, rows, session.seed, session.workers, progress);
         !status) {
       return status;
     }
@@ -93,16 +95,16 @@ struct ChunkedText {
                                                     const std::vector<LayerSpecs>& caches) {
   Books books;
   if (arguments.has("--codebooks")) {
-    auto loaded = Books::load(arguments.text("--codebooks"), session.model);
+    auto loaded = Books::load(arguments.text("--codebooks"));
     if (!loaded) return loaded.error();
     books = std::move(*loaded);
   }
   if (!arguments.has("--calibration")) return books;
   auto tokens = read_tokens(arguments.text("--calibration"), session.model);
   if (!tokens) return tokens.error();
-  const auto rows = collect_rows(session.model, chunks_of(*tokens, session.model.context, 16), session.workers);
+  const auto rows = collect_rows(session.model, chunks_of(*tokens, session.model.context, all_chunks), session.workers, true);
   if (!rows) return rows.error();
-  if (pqkv::Status status = train_books(books, session, caches, *rows, session.model.context); !status) return status.error();
+  if (pqkv::Status status = train_books(books, session, caches, *rows); !status) return status.error();
   return books;
 }
 

@@ -2,4 +2,5 @@
 #pragma once
 
 #include "pqkv/train/fit.hpp"
+#include "pqkv/train/importance.hpp"
 #include "pqkv/train/train_codebook.hpp"

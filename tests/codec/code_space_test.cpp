@@ -42,7 +42,7 @@ TEST_CASE("rows go into a space and back, and scores are those of the rows") {
       std::vector<float> spaced(count * dim), row(dim), turned = query, query_in(dim);
       space->rows_in({rows.data(), count, dim}, place, spaced.data());
       parts.rope.turn(-static_cast<double>(place.origin), turned.data());
-      space->query_in(turned.data(), query_in.data());
+      space->queries_in(turned.data(), 1, query_in.data());
       std::vector<double> turned64(query.begin(), query.end());
       turn64(parts.rope, -static_cast<double>(place.origin), turned64);
       double most_in = 0, most_out = 0, most_score = 0;
@@ -77,7 +77,7 @@ TEST_CASE("what a space says of itself") {
   CHECK(turning->turns());
   CHECK(turning->has_term());
   CHECK(turning->rank() == 9);
-  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16) * 4);
+  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16 + 9 * 64) * 4);  // the term's rows also lie by tiles of 64 tokens
   CHECK(random_space(16, {.rotary = 8})->parts().run_tokens == unlimited_tokens);
   // Runs are RoPE's: without it there are none.
   CHECK(random_space(16, {.run_tokens = 32, .mean = true})->parts().run_tokens == unlimited_tokens);

@@ -98,7 +98,7 @@ TEST_CASE("other versions, kinds and checksums are refused by name") {
   MemorySink hostile;
   ArchiveWriter archive(hostile, tag("cbok"), test_checksum());
   ByteWriter shape;
-  for (const std::uint64_t number : {16, 4, 16, 0, 1}) shape.put(number);
+  for (const std::uint64_t number : {16, 4, 16, 0, 1, 0}) shape.put(number);  // … id, a space, no gains
   archive.section(tag("shap"), shape.bytes());
   const auto centroids = normal_floats(256, 6);
   archive.section(tag("cent"), std::as_bytes(std::span(centroids)));

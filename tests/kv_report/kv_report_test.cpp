@@ -4,6 +4,7 @@
 #include "kv_report/program.hpp"
 
 using namespace pqkv::test;
+using namespace pqkv::test::report_program;
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include "kv_report/run.hpp"
 #include "support/data.hpp"
 
-namespace pqkv::test {
+namespace pqkv::test::report_program {
 
 namespace files = std::filesystem;
 
@@ -97,4 +97,4 @@ inline std::vector<std::string> operator+(std::vector<std::string> a, const std:
   return a;
 }
 
-}  // namespace pqkv::test
+}  // namespace pqkv::test::report_program

@@ -2,6 +2,7 @@
 #include "kv_report/program.hpp"
 
 using namespace pqkv::test;
+using namespace pqkv::test::report_program;
 
 TEST_CASE("the model's RoPE is what the flags say, and policies with runs need it") {
   // Keys that are one row turned to each position: as those flags have it, every run looks the same.

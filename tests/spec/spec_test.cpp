@@ -97,7 +97,12 @@ TEST_CASE("mistakes in what is to be fitted are named") {
   refused("pq8:run=long", "'long' is not a number for run");
   refused("pq4:centre=2", "centre=2: choose 0 or 1");
   refused("pq4:metric=yes", "metric=yes: choose 0 or 1");
-  refused("pq4:rotate=pca", "rotate=pca: choose none, deal or opq");
+  refused("pq4:rotate=pca", "rotate=pca: choose none, deal, hadamard, balance, opq or auto");
+  refused("pq8:fit=7", "fit=7: choose 16, or a multiple of 32 up to 4096");
+  refused("pq8:fit=64", "fit=64: choose 0 or 1", false);
+  refused("pq4:importance=2", "importance=2: choose 0 or 1");
+  refused("pq44:mass=1", "pq44: mass=1: sums of two centroids have no mass correction");
+  refused("pq8:mass=1", "has no parameter 'mass'", false);
   refused("pq8:run=64", "has no parameter 'run'", false);
   refused("exact:centre=1", "has no parameter 'centre'");
   refused("int4:metric=1", "has no parameter 'metric'", false);
@@ -127,7 +132,7 @@ TEST_CASE("a codebook must come with the space that the spec asks for") {
 
 TEST_CASE("the list of formats has every parameter") {
   const std::string list = list_formats();
-  for (const char* text : {"run, centre, metric, rotate", "run=N", "centre=1", "metric=1", "rotate=none|deal|opq"}) {
+  for (const char* text : {"m=N subspaces (default dim/8); fitted", "fit=N", "run=N", "centre=1", "metric=1", "rotate=", "importance=1", "mass=1"}) {
     INFO(text);
     CHECK(list.find(text) != std::string::npos);
   }
@@ -149,4 +154,16 @@ TEST_CASE("layers may use different formats in one cache") {
   }
   CHECK(cache.head(0, 1).keys().describe() == "exact:f16");
   CHECK(cache.head(1, 0).values().describe() == "pq8:m=4");
+}
+
+TEST_CASE("fit turns everything on, and single parameters overrule it") {
+  const auto keys = [](const char* text) { return key_codebook_request(parse_format_spec(text).value(), 64).value()->fit; };
+  const auto values = [](const char* text) { return value_codebook_request(parse_format_spec(text).value(), 64).value()->fit; };
+  CHECK(keys("pq8:fit=64") == FitOptions{64, true, true, Rotation::learned, true, true});
+  CHECK(keys("pq8:run=64:centre=1:metric=1:rotate=opq:importance=1:mass=1") == keys("pq8:fit=64"));
+  CHECK(keys("pq4:fit=128:run=32:mass=0:rotate=deal") == FitOptions{32, true, true, Rotation::dealt, true, false});
+  CHECK(keys("pq44:fit=64") == FitOptions{64, true, true, Rotation::learned, true, false});
+  CHECK(values("pq8:fit=1") == FitOptions{0, true, true, Rotation::learned, true, false});
+  CHECK(values("pq4:fit=1:centre=0") == FitOptions{0, false, true, Rotation::learned, true, false});
+  CHECK_FALSE(values("pq4:fit=0").any());
 }

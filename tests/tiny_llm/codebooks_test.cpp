@@ -2,12 +2,13 @@
 #include "tiny_llm/program.hpp"
 
 using namespace pqkv::test;
+using namespace pqkv::test::llm_program;
 
 TEST_CASE("codebooks in fitted spaces come back from their files as they were") {
   // Every part of a space is there for one of these; positions turn all of a row's elements or half of them.
   const Words specs = {"--cache", "k=pq8:m=2:run=32:centre=1:metric=1:rotate=opq,v=pq8:m=2:centre=1:metric=1:rotate=opq",
                        "--cache", "k=pq4:m=4:run=64:rotate=deal,v=pq4:m=4:centre=1,sinks=2,recent=4",
-                       "--cache", "k=pq4:m=4:metric=1,v=pq4:m=4:rotate=opq;k=pq4:m=8:run=16:centre=1,v=exact"};
+                       "--cache", "k=pq4:m=4:metric=1,v=pq4:m=4:rotate=opq;k=pq4:m=8:run=16:centre=1:importance=1:mass=1,v=exact"};
   for (const std::size_t rotary : {16, 8}) {
     INFO("rotary " << rotary);
     const Files in(rotary);
@@ -31,43 +32,26 @@ TEST_CASE("codebooks in fitted spaces come back from their files as they were") 
   }
 }
 
-TEST_CASE("a part of a fitted space that is missing or damaged is refused by its file's name") {
+TEST_CASE("a codebook's file that is missing or damaged is refused by its name") {
   const Files in;
   const std::string books = in.path("books");
   const std::string spec = "k=pq4:m=4:run=32:centre=1:metric=1:rotate=opq,v=pq4:m=4:centre=1:rotate=deal";
   REQUIRE(tiny(in.command("calibrate", "calibration.npy") + Words{"--cache", spec, "-o", books}).code == 0);
   const Words perplexity = in.command("perplexity", "evaluation.npy") + Words{"--cache", spec, "--codebooks", books};
-  const std::string keys = books + "/layer1-head0-keys-m4-16-run32-centre-metric-opq";
-  const std::string values = books + "/layer0-head1-values-m4-16-centre-deal";
-  const auto parts = {std::pair{keys + ".mean.npy", "16"},         {keys + ".forward.npy", "16 × 16"},
-                      {keys + ".inverse.npy", "16 × 16"},          {keys + ".term_rows.npy", "32 × "},
-                      {keys + ".term_basis.npy", "n × 16"},        {values + ".mean.npy", "16"},
-                      {values + ".forward.npy", "16 × 16"},        {values + ".inverse.npy", "16 × 16"}};
-  for (const auto& [path, shape] : parts) {
-    const std::string bytes = read(path);
-    files::remove(path);
-    refused(perplexity, path + ": cannot be opened");
-    std::ofstream(path, std::ios::binary) << bytes.substr(0, bytes.size() - 4);
-    refused(perplexity, path + ": is truncated");
-    std::ofstream(path, std::ios::binary) << "not an array";
-    refused(perplexity, path + ": is not an .npy file");
-    const std::size_t wrong[] = {5, 3};
-    REQUIRE(pqkv::write_npy(path, wrong, std::vector<float>(15)));
-    refused(perplexity, path + ": holds 5 × 3 numbers where " + shape);
+  for (const std::string& book : {books + "/layer1-head0-keys-m4-16-run32-centre-metric-opq.pqkv",
+                                  books + "/layer0-head1-values-m4-16-centre-deal.pqkv"}) {
+    const std::string bytes = read(book);
+    std::ofstream(book, std::ios::binary) << bytes.substr(0, bytes.size() / 2);
+    refused(perplexity, book + ": ");
+    std::ofstream(book, std::ios::binary) << "not a codebook";
+    refused(perplexity, book + ": ");
     std::string broken = bytes;
-    broken.replace(broken.size() - 4, 4, std::string("\0\0\xc0\x7f", 4));
-    std::ofstream(path, std::ios::binary) << broken;
-    refused(perplexity, "is not finite");
-    std::ofstream(path, std::ios::binary) << bytes;
+    broken[bytes.size() / 2] = static_cast<char>(broken[bytes.size() / 2] ^ 1);
+    std::ofstream(book, std::ios::binary) << broken;
+    refused(perplexity, book + ": ");
+    files::remove(book);
+    refused(perplexity, "needs a codebook of dim 16 with 4 subspaces of 16 centroids, and got none");
+    std::ofstream(book, std::ios::binary) << bytes;
   }
-  const std::string book = keys + ".npy", bytes = read(book);
-  std::ofstream(book, std::ios::binary) << bytes.substr(0, bytes.size() / 2);
-  refused(perplexity, book + ": is truncated");
-  const std::size_t flat[] = {256};
-  REQUIRE(pqkv::write_npy(book, flat, std::vector<float>(256)));
-  refused(perplexity, book + ": is not [subspaces, width, centroids]");
-  files::remove(book);
-  refused(perplexity, "layer 1: format 'pq4' needs a codebook of dim 16 with 4 subspaces of 16 centroids, and got none");
-  std::ofstream(book, std::ios::binary) << bytes;
   CHECK(tiny(perplexity + Words{"--chunks", "1", "--context", "40"}).code == 0);
 }

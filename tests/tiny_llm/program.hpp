@@ -13,7 +13,7 @@
 #include "tiny_llm/commands.hpp"
 #include "tiny_llm/model_files.hpp"
 
-namespace pqkv::test {
+namespace pqkv::test::llm_program {
 
 namespace files = std::filesystem;
 using Words = std::vector<std::string>;
@@ -118,4 +118,4 @@ inline void refused(const Words& words, const std::string& text) {
   CHECK(outcome.err.find(text) != std::string::npos);
 }
 
-}  // namespace pqkv::test
+}  // namespace pqkv::test::llm_program

@@ -4,6 +4,7 @@
 #include "tiny_llm/program.hpp"
 
 using namespace pqkv::test;
+using namespace pqkv::test::llm_program;
 
 TEST_CASE("a model from its file to its figures") {
   const Files in;

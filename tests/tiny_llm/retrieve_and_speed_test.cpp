@@ -2,6 +2,7 @@
 #include "tiny_llm/program.hpp"
 
 using namespace pqkv::test;
+using namespace pqkv::test::llm_program;
 
 TEST_CASE("speed is measured behind histories that were never run") {
   const Files in;

@@ -67,6 +67,8 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
   const std::size_t tile = workspace.scores.width();
   const std::size_t count = workspace.queries.count();
   float* scores = workspace.scores.data();
+  // On their way while the keys are scored; with skipping nobody knows yet which values will be read.
+  if (log_skip > 0) prefetch_head(values, keys.blocks() * head.values().block_bytes());
   head.keys().score(workspace.table, keys, scores, tile);
   if (rules.any()) {
     // Erased slots before a token do not count in its index; slots come in order.
@@ -105,15 +107,53 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
                 nullptr, recent.position(0), token, rules, log_skip);
 }
 
-/// All runs, whose first token has index `token`.
+/// Whether no key of the run can matter, as the table alone says: then `tokens` tokens count as skipped.
+template <KeyPolicy K>
+[[nodiscard]] bool skip_range(const K& keys, const typename K::QueryTable& table, Partial& partial, std::size_t tokens,
+                              float log_skip) noexcept {
+  if constexpr (Bounded<K>) {
+    float bounds[max_group];
+    keys.bound(table, bounds);
+    for (std::size_t q = 0; q < partial.queries(); ++q) {
+      if (partial.empty(q) || bounds[q] - partial.largest(q) >= log_skip) return false;
+    }
+    for (std::size_t q = 0; q < partial.queries(); ++q) {
+      partial.add_skipped(q, static_cast<float>(tokens) * std::exp(bounds[q] - partial.largest(q)));
+    }
+    return true;
+  }
+  return false;
+}
+
+/// One of `count` shares of a head's tokens, for workers that share a head. The first has the exact windows.
+struct Share {
+  std::size_t index = 0;
+  std::size_t count = 1;
+
+  /// Where share `index` of `all` slots begins inside a run that has `before` of them before it: whole blocks, the same
+  /// for both neighbours.
+  [[nodiscard]] std::size_t border(std::size_t share, std::size_t all, std::size_t before, std::size_t run_slots) const noexcept {
+    const std::size_t slot = share == count ? all : all / count * share;
+    if (slot <= before) return 0;
+    return std::min(run_slots, (slot - before + block_tokens - 1) / block_tokens * block_tokens);
+  }
+};
+
+/// A share of all runs, whose first token has index `token`.
 template <KeyPolicy K, ValuePolicy V>
 void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t token, const ScoreRules& rules,
-                 float log_skip) {
+                 float log_skip, Share share) {
   const std::size_t count = workspace.queries.count();
   const std::size_t tile = workspace.scores.width();
+  std::size_t all = 0;
+  for (const Run& run : head.runs()) all += run.tokens;
+  std::size_t before = 0;
   const Run* turned = nullptr;  // the run that the table was last turned for
   for (const Run& run : head.runs()) {
-    if (!rules.reach(count, run.position(run.tokens - 1))) {
+    const std::size_t begin = share.border(share.index, all, before, run.tokens);
+    const std::size_t end = share.border(share.index + 1, all, before, run.tokens);
+    before += run.tokens;
+    if (begin == end || !rules.reach(count, run.position(end - 1))) {
       token += run.live;
       continue;
     }
@@ -123,12 +163,19 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
     }
     if (!moved_alike || turned->origin != run.origin) head.keys().turn(workspace.table, run.origin);
     turned = &run;
+    // Rules change scores behind the table's back, so that its bound would say nothing.
+    if (log_skip <= 0 && !rules.any() && skip_range(head.keys(), workspace.table, workspace.partial, end - begin, log_skip)) {
+      token += run.live;
+      continue;
+    }
     for (std::size_t done = 0; done < run.tokens;) {
       BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
-      const std::size_t end = std::min(run.tokens, done + stretch.blocks * block_tokens);
-      while (done < end) {
-        const std::size_t slots = std::min(tile, end - done);
-        if (rules.reach(count, run.position(done + slots - 1))) {
+      const std::size_t stop = std::min(run.tokens, done + stretch.blocks * block_tokens);
+      while (done < stop) {
+        const bool mine = done >= begin && done < end;
+        const std::size_t limit = done < begin ? begin : mine ? end : run.tokens;
+        const std::size_t slots = std::min({mine ? tile : stop, limit - done, stop - done});
+        if (mine && rules.reach(count, run.position(done + slots - 1))) {
           attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
                         run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, log_skip);
         }
@@ -140,10 +187,10 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
   }
 }
 
-/// The whole cache of a head for the scaled queries in the workspace; fills workspace.partial.
+/// A share of the cache of a head for the scaled queries in the workspace; fills workspace.partial.
 template <KeyPolicy K, ValuePolicy V>
-void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options,
-                  const ScoreRules& rules) {
+void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const AttendOptions& options, const ScoreRules& rules,
+                  Share share = {}) {
   PQKV_EXPECTS(options.bias.empty() || options.bias.size() >= head.tokens());
   const std::size_t count = workspace.queries.count();
   workspace.partial.reset(count, head.dim());
@@ -151,13 +198,15 @@ void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const
   const std::size_t kept = head.sinks().tokens();
   const std::size_t behind_sealed = kept + head.sealed_tokens();
   const std::size_t beyond = head.recent().tokens() - std::min(head.recent().tokens(), head.options().recent);
-  const std::size_t waiting = options.code_waiting ? beyond : 0;
-  attend_window(head, workspace, head.sinks(), 0, 0, rules);
-  attend_window(head, workspace, head.recent(), waiting, behind_sealed + waiting, rules);
+  const std::size_t waiting = options.code_waiting && share.index == 0 ? beyond : 0;
+  if (share.index == 0) {
+    attend_window(head, workspace, head.sinks(), 0, 0, rules);
+    attend_window(head, workspace, head.recent(), waiting, behind_sealed + waiting, rules);
+  }
   if (head.runs().empty() && waiting == 0) return;
   const float log_skip = options.skip_below > 0 ? std::min(std::log(options.skip_below), 0.0f) : 1.0f;
   head.values().begin(workspace.sum, count);
-  attend_runs(head, workspace, kept, rules, log_skip);
+  attend_runs(head, workspace, kept, rules, log_skip, share);
   if (waiting != 0) attend_waiting(head, workspace, waiting, behind_sealed, rules, log_skip);
   head.values().finish(workspace.sum, workspace.partial.out(), head.dim());
 }

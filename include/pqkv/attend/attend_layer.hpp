@@ -64,14 +64,17 @@ AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t laye
   executor.run(kv_heads * shares, [&](std::size_t task, std::size_t worker) {
     const std::size_t h = task / shares;
     Workspace<K, V>& workspace = workspaces[worker];
+    const AttendOptions mine = options.of_heads(h * group, group);
+    const auto& head = cache.head(layer, h);
     detail::copy_scaled(workspace.queries, queries.slice(h * group, group), detail::scale_of(options, cache.shape().dim));
-    detail::attend_cache(cache.head(layer, h), workspace, options, {task % shares, shares});
+    detail::attend_cache(head, workspace, mine, detail::rules_of(mine, group, head.next_position()), {task % shares, shares});
     std::swap(partials[task], workspace.partial);
   });
   AttendResult result;
   for (std::size_t h = 0; h < kv_heads; ++h) {
     Partial& whole = partials[h * shares];
     for (std::size_t i = 1; i < shares; ++i) whole.merge(partials[h * shares + i]);
+    add_sink_logits(whole, options.of_heads(h * group, group).sink_logits);
     whole.write(outs + h * group * stride, stride);
     result.skipped_mass = std::max(result.skipped_mass, whole.skipped_mass());
   }

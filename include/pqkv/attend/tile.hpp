@@ -23,6 +23,11 @@ inline constexpr std::size_t tile_scores = 2048;
 
 inline constexpr std::size_t most_tile_blocks = tile_tokens(1) / block_tokens;
 
+/// Leaves scores as they are.
+struct NoAdjustment {
+  void operator()(std::size_t /*first*/, std::size_t /*size*/, float* /*scores*/, std::size_t /*stride*/) const noexcept {}
+};
+
 /// Exact rows: query q sees the first visible[q] of `tokens` rows. `scores` has queries · tile_tokens(queries) floats.
 /// `queries` are scaled, [query][dim]. adjust(first row, rows, scores, stride) may change the scores of a tile.
 template <class Adjust = NoAdjustment>
@@ -88,7 +93,7 @@ void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum
     } else {
       most = kernels.maximum(line, values.tokens);
     }
-    factors[q] = partial.raise(q, most);
+    factors[q] = is_seen(most) ? partial.raise(q, most) : 1.0f;
     raised = raised || factors[q] != 1.0f;
   }
   if (raised) {

@@ -24,6 +24,7 @@ struct Workspace {
   RowsBuffer aged;     // code_waiting: rows on their way into them
   RowsBuffer outs;     // extend: outputs of a batch of queries
   std::vector<Partial> shares;  // attend_layer, the first worker's: [head][share] of heads that workers share
+  float skipped_mass = 0;       // attend_batch: the largest over this worker's heads
 
   /// Makes the buffers for groups of `group` queries on this head, so that attend on it allocates nothing.
   void reserve(const HeadCache<K, V>& head, std::size_t group) {

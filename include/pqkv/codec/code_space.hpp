@@ -69,7 +69,7 @@ class CodeSpace {
   [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
-            parts_.term_basis.size()) * sizeof(float);
+            parts_.term_basis.size() + term_tiles_.size()) * sizeof(float);
   }
 
   /// Equal for equal parts; with the codebook's id it says what codes mean.
@@ -90,10 +90,12 @@ class CodeSpace {
     PQKV_EXPECTS(rows.dim == dim() && rows.count <= block_tokens);
     float plain[block_tokens * max_dim];
     float mean[max_dim];
+    float cosines[max_dim / 2], sines[max_dim / 2];
+    if (turns()) parts_.rope.angles(-static_cast<double>(place.origin), cosines, sines);
     for (std::size_t t = 0; t < rows.count; ++t) {
       float* row = plain + t * dim();
       std::memcpy(row, rows.row(t), dim() * sizeof(float));
-      if (turns()) parts_.rope.turn(-static_cast<double>(place.origin), row);
+      if (turns()) parts_.rope.turn(cosines, sines, row);
       if (parts_.mean.empty()) continue;
       mean_at(place.offset + t, mean);
       for (std::size_t d = 0; d < dim(); ++d) row[d] -= mean[d];
@@ -120,18 +122,34 @@ class CodeSpace {
     if (turns()) parts_.rope.turn(static_cast<double>(place.origin), row);
   }
 
-  /// out = A⁻ᵀ·turned, for a query that was turned back by the origin.
-  void query_in(const float* turned, float* out) const noexcept {
+  /// out = A⁻ᵀ·turned for queries [count][dim] that were turned back by the origin.
+  void queries_in(const float* turned, std::size_t count, float* out) const noexcept {
     if (parts_.inverse.empty()) {
-      std::memcpy(out, turned, dim() * sizeof(float));
+      std::memcpy(out, turned, count * dim() * sizeof(float));
       return;
     }
-    std::memset(out, 0, dim() * sizeof(float));
-    isa::best().accumulate_f32(parts_.inverse.data(), dim(), dim(), turned, 1, 0, out);
+    std::memset(out, 0, count * dim() * sizeof(float));
+    isa::best().accumulate_f32(parts_.inverse.data(), dim(), dim(), turned, count, dim(), out);
+  }
+
+  /// Tokens per tile of the positional term.
+  static constexpr std::size_t term_tile = 64;
+  /// [rank][term_tile] of the term's rows from offset tile·term_tile on, so that scores take them in as they lie.
+  [[nodiscard]] const float* term_tile_rows(std::size_t tile) const noexcept {
+    return term_tiles_.data() + tile * rank() * term_tile;
   }
 
  private:
-  explicit CodeSpace(CodeSpaceParts parts) noexcept : parts_(std::move(parts)) {}
+  explicit CodeSpace(CodeSpaceParts parts) : parts_(std::move(parts)) {
+    if (!has_term()) return;
+    const std::size_t tiles = (parts_.run_tokens + term_tile - 1) / term_tile;
+    term_tiles_.resize(tiles * rank() * term_tile);
+    for (std::size_t t = 0; t < parts_.run_tokens; ++t) {
+      for (std::size_t r = 0; r < rank(); ++r) {
+        term_tiles_[(t / term_tile * rank() + r) * term_tile + t % term_tile] = parts_.term_rows[t * rank() + r];
+      }
+    }
+  }
 
   /// R(offset)·μ, from the very rows that scores use, so that decoding and scoring agree.
   void mean_at(std::size_t offset, float* mean) const noexcept {
@@ -145,6 +163,7 @@ class CodeSpace {
   }
 
   CodeSpaceParts parts_;
+  std::vector<float> term_tiles_;  // parts_.term_rows by tiles, transposed
 };
 
 }  // namespace pqkv::inline PQKV_ABI

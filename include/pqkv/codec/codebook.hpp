@@ -20,7 +20,10 @@
 
 namespace pqkv::inline PQKV_ABI {
 
-/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or 32: two stages of 16 whose sums count.
+/// Centroids per subspace of a codebook of two stages: 16 and 16, whose sums count.
+inline constexpr std::size_t two_stage_centroids = 32;
+
+/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or two stages (two_stage_centroids).
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
@@ -51,11 +54,13 @@ struct CodebookShape {
 
 class Codebook {
  public:
-  /// `centroids`: [subspace][width][centroid], finite, in the coordinates of `space` where one is given.
+  /// `centroids`: [subspace][width][centroid], finite, in the coordinates of `space` where one is given. `gains` (keys):
+  /// [subspace][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
   /// Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
                                                                     std::vector<float> centroids,
-                                                                    std::shared_ptr<const CodeSpace> space = nullptr) {
+                                                                    std::shared_ptr<const CodeSpace> space = nullptr,
+                                                                    std::vector<float> gains = {}) {
     if (Status status = check(shape); !status) return status.error();
     if (space != nullptr && space->dim() != shape.dim) {
       return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " in a space of dim ", space->dim())};
@@ -65,12 +70,19 @@ class Codebook {
                                                 " centroids has ", shape.dim * shape.centroids, " floats, not ",
                                                 centroids.size())};
     }
+    if (!gains.empty() && gains.size() != shape.subspaces * shape.centroids) {
+      return Error{Errc::invalid_shape, message(gains.size(), " gains for ", shape.subspaces, " subspaces of ",
+                                                shape.centroids, " centroids")};
+    }
+    for (std::size_t i = 0; i < gains.size(); ++i) {
+      if (!std::isfinite(gains[i])) return Error{Errc::invalid_data, message("gain ", i, " of the codebook is not finite")};
+    }
     for (std::size_t i = 0; i < centroids.size(); ++i) {
       if (!std::isfinite(centroids[i])) {
         return Error{Errc::invalid_data, message("centroid element ", i, " of the codebook is not finite")};
       }
     }
-    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids), std::move(space)));
+    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids), std::move(space), std::move(gains)));
   }
 
   [[nodiscard]] const CodebookShape& shape() const noexcept { return shape_; }
@@ -82,19 +94,25 @@ class Codebook {
   [[nodiscard]] const float* half_norms(std::size_t subspace) const noexcept {
     return half_norms_.data() + subspace * shape_.centroids;
   }
+  /// Mass correction: what a score gains per squared length of the query's piece, [centroid] of one subspace; or nullptr.
+  [[nodiscard]] const float* gains(std::size_t subspace) const noexcept {
+    return gains_.empty() ? nullptr : gains_.data() + subspace * shape_.centroids;
+  }
   /// The coordinates of the centroids; nullptr: those of the rows.
   [[nodiscard]] const std::shared_ptr<const CodeSpace>& space() const noexcept { return space_; }
   /// Equal for equal shape and centroids; stored in files to refuse codes of a foreign codebook.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
-  /// Bytes of the centroids themselves.
-  [[nodiscard]] std::size_t bytes() const noexcept { return centroids_.size() * sizeof(float); }
+  /// Bytes of the centroids and gains themselves.
+  [[nodiscard]] std::size_t bytes() const noexcept { return (centroids_.size() + gains_.size()) * sizeof(float); }
 
  private:
-  Codebook(const CodebookShape& shape, std::vector<float> centroids, std::shared_ptr<const CodeSpace> space)
+  Codebook(const CodebookShape& shape, std::vector<float> centroids, std::shared_ptr<const CodeSpace> space,
+           std::vector<float> gains)
       : shape_(shape),
         centroids_(std::move(centroids)),
         half_norms_(shape.subspaces * shape.centroids),
-        space_(std::move(space)) {
+        space_(std::move(space)),
+        gains_(std::move(gains)) {
     const std::size_t count = shape_.centroids;
     for (std::size_t s = 0; s < shape_.subspaces; ++s) {
       for (std::size_t c = 0; c < count; ++c) {
@@ -111,6 +129,7 @@ class Codebook {
     fingerprint.add(shape_.subspaces);
     fingerprint.add(shape_.centroids);
     fingerprint.add(centroids_);
+    fingerprint.add(gains_);
     id_ = fingerprint.value();
   }
 
@@ -118,6 +137,7 @@ class Codebook {
   std::vector<float> centroids_;
   std::vector<float> half_norms_;
   std::shared_ptr<const CodeSpace> space_;
+  std::vector<float> gains_;
   std::uint64_t id_ = 0;
 };
 

@@ -5,8 +5,15 @@
 
 namespace pqkv::inline PQKV_ABI {
 
-/// Which coordinates share a subspace: as they come; pairs dealt by energy; a learned rotation (OPQ).
-enum class Rotation { none, dealt, learned };
+/// What turns rows so that coordinates suit their subspaces.
+enum class Rotation {
+  none,
+  dealt,      ///< pairs of coordinates dealt by variance; only a permutation
+  hadamard,   ///< a Hadamard matrix with the best of some random sign patterns
+  balanced,   ///< principal axes, dealt by variance (eigenvalue allocation)
+  learned,    ///< OPQ
+  automatic,  ///< whichever of these errs least on rows held back
+};
 
 /// What to fit in front of a codebook (CodeSpace); all off: rows as they come.
 struct FitOptions {
@@ -14,8 +21,10 @@ struct FitOptions {
   bool centre = false;         ///< code rows less their mean (under RoPE: before rotation; needs runs)
   bool metric = false;         ///< errors weigh as queries (keys) or the output projection (values) feel them
   Rotation rotation = Rotation::none;
+  bool importance = false;     ///< errors count by the attention that rows received in calibration
+  bool mass = false;           ///< keys: tables add what a cloud of keys gains in softmax over its centroid
 
-  [[nodiscard]] bool any() const noexcept { return run_tokens != 0 || centre || metric || rotation != Rotation::none; }
+  [[nodiscard]] bool any() const noexcept { return run_tokens != 0 || centre || metric || rotation != Rotation::none || importance || mass; }
   [[nodiscard]] bool operator==(const FitOptions&) const noexcept = default;
 };
 

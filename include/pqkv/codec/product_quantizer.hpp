@@ -94,11 +94,12 @@ class ProductQuantizer {
     }
   }
 
-  /// table[s·centroids + c] = query · centroid c of subspace s.
+  /// table[s·centroids + c] = query · centroid c of subspace s, and the centroid's gain times the piece's squared length.
   void tabulate(const float* query, float* table) const noexcept {
     for (std::size_t s = 0; s < subspaces(); ++s) {
       isa::best().centroid_dots(query + s * width(), width(), codebook_->centroids(s), centroids,
                                 table + s * centroids);
+      if (const float* gains = codebook_->gains(s)) add_gains(gains, query + s * width(), table + s * centroids, 1);
     }
   }
 
@@ -107,10 +108,19 @@ class ProductQuantizer {
     for (std::size_t s = 0; s < subspaces(); ++s) {
       isa::best().centroid_dots4(queries + s * width(), stride, width(), codebook_->centroids(s), centroids,
                                  table + s * centroids * 4);
+      if (const float* gains = codebook_->gains(s)) {
+        for (std::size_t q = 0; q < 4; ++q) add_gains(gains, queries + q * stride + s * width(), table + s * centroids * 4 + q, 4);
+      }
     }
   }
 
  private:
+  void add_gains(const float* gains, const float* piece, float* table, std::size_t stride) const noexcept {
+    float square = 0;
+    for (std::size_t d = 0; d < width(); ++d) square += piece[d] * piece[d];
+    for (std::size_t c = 0; c < centroids; ++c) table[c * stride] += gains[c] * square;
+  }
+
   explicit ProductQuantizer(std::shared_ptr<const Codebook> codebook) noexcept : codebook_(std::move(codebook)) {}
   std::shared_ptr<const Codebook> codebook_;
 };

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -52,12 +53,13 @@ class Rope {
   }
   /// row ← R(position)·row for the position that the angles belong to.
   void turn(const float* cosines, const float* sines, float* row) const noexcept {
+    const std::size_t step = pairing_ == RopePairing::adjacent ? 2 : 1;
+    float* seconds = pairing_ == RopePairing::adjacent ? row + 1 : row + pairs();
     for (std::size_t i = 0; i < pairs(); ++i) {
-      const auto [first, second] = elements(i);
-      const float a = row[first];
-      const float b = row[second];
-      row[first] = a * cosines[i] - b * sines[i];
-      row[second] = a * sines[i] + b * cosines[i];
+      const float a = row[i * step];
+      const float b = seconds[i * step];
+      row[i * step] = a * cosines[i] - b * sines[i];
+      seconds[i * step] = a * sines[i] + b * cosines[i];
     }
   }
   /// row ← R(position)·row; computes the angles.
@@ -76,6 +78,64 @@ class Rope {
  private:
   std::vector<double> frequencies_;
   RopePairing pairing_ = RopePairing::adjacent;
+};
+
+/// The angles of a position that mostly advances by the same step, as the origins of runs do: then a product of complex
+/// numbers per pair, in double, instead of its cosine and sine.
+class SteppedAngles {
+ public:
+  /// Forgets where it was.
+  void start(const Rope& rope, std::int64_t step) {
+    now_.resize(rope.pairs());
+    turn_.resize(rope.pairs());
+    cosines_.resize(rope.pairs());
+    sines_.resize(rope.pairs());
+    if (step != step_ || frequencies_ != rope.frequencies()) {
+      frequencies_ = rope.frequencies();
+      step_ = step;
+      fill(turn_, step);
+    }
+    known_ = false;
+  }
+  /// Expects a start with the rope before.
+  void move_to(std::int64_t position) noexcept {
+    if (known_ && position == position_) return;
+    if (known_ && position == position_ + step_) {
+      for (std::size_t i = 0; i < now_.size(); ++i) {
+        const auto [c, s] = now_[i];
+        now_[i] = {c * turn_[i].cosine - s * turn_[i].sine, s * turn_[i].cosine + c * turn_[i].sine};
+      }
+    } else {
+      fill(now_, position);
+    }
+    position_ = position;
+    known_ = true;
+    for (std::size_t i = 0; i < now_.size(); ++i) {
+      cosines_[i] = static_cast<float>(now_[i].cosine);
+      sines_[i] = static_cast<float>(now_[i].sine);
+    }
+  }
+  [[nodiscard]] const float* cosines() const noexcept { return cosines_.data(); }
+  [[nodiscard]] const float* sines() const noexcept { return sines_.data(); }
+
+ private:
+  struct Angle {
+    double cosine = 1;
+    double sine = 0;
+  };
+  void fill(std::vector<Angle>& angles, std::int64_t position) const noexcept {
+    for (std::size_t i = 0; i < angles.size(); ++i) {
+      const double angle = static_cast<double>(position) * frequencies_[i];
+      angles[i] = {std::cos(angle), std::sin(angle)};
+    }
+  }
+
+  std::vector<double> frequencies_;
+  std::vector<Angle> now_, turn_;
+  std::vector<float> cosines_, sines_;
+  std::int64_t position_ = 0;
+  std::int64_t step_ = 0;
+  bool known_ = false;
 };
 
 }  // namespace pqkv::inline PQKV_ABI

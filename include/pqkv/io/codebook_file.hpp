@@ -32,6 +32,7 @@ template <ByteSink Sink>
   head.put(std::uint64_t{shape.centroids});
   head.put(codebook.id());
   head.put(std::uint64_t{codebook.space() != nullptr ? 1u : 0u});
+  head.put(std::uint64_t{codebook.gains(0) != nullptr ? 1u : 0u});
   archive.section(tag("shap"), head.bytes());
   archive.section(tag("cent"), std::as_bytes(std::span(codebook.centroids(0), shape.dim * shape.centroids)));
   if (codebook.space() != nullptr) {
@@ -48,6 +49,9 @@ template <ByteSink Sink>
     }
     archive.section(tag("spac"), space.bytes());
   }
+  if (codebook.gains(0) != nullptr) {
+    archive.section(tag("gain"), std::as_bytes(std::span(codebook.gains(0), shape.subspaces * shape.centroids)));
+  }
   return archive.status();
 }
 
@@ -63,6 +67,7 @@ template <ByteSource Source>
   shape.centroids = archive.template get<std::uint64_t>();
   const auto id = archive.template get<std::uint64_t>();
   const auto spaces = archive.template get<std::uint64_t>();
+  const auto gained = archive.template get<std::uint64_t>();
   if (!archive.close()) return archive.error();
   if (Status status = check(shape); !status) return status.error();
   if (!archive.open(tag("cent"))) return archive.error();
@@ -89,7 +94,13 @@ template <ByteSource Source>
     if (space->id() != space_id)
       return Error{Errc::bad_file, "the code space is not the one that was saved (another id)"};
   }
-  auto codebook = Codebook::make(shape, std::move(centroids), std::move(space));
+  std::vector<float> gains;
+  if (gained != 0) {
+    if (!archive.open(tag("gain"))) return archive.error();
+    gains = archive.template get_all<float>(shape.subspaces * shape.centroids);
+    if (!archive.close()) return archive.error();
+  }
+  auto codebook = Codebook::make(shape, std::move(centroids), std::move(space), std::move(gains));
   if (codebook && (*codebook)->id() != id) {
     return Error{Errc::bad_file, message("the codebook has id ", (*codebook)->id(), ", saved was ", id)};
   }

@@ -22,7 +22,7 @@ class SpacedKeys {
     RowsBuffer turned;   // turned back by the run's origin
     RowsBuffer spaced;   // in the space of the codes
     RowsBuffer term;     // [query][rank]: the turned query times the term's basis; without RoPE [query]: times the mean
-    RowsBuffer angles;   // cosines and sines
+    SteppedAngles angles;
     mutable RowsBuffer added;  // the positional term of a tile
   };
 
@@ -70,24 +70,25 @@ class SpacedKeys {
     table.queries.shape(queries.count, dim());
     table.turned.shape(queries.count, dim());
     table.spaced.shape(queries.count, dim());
-    table.angles.shape(2, space_->parts().rope.pairs());
+    table.angles.start(space_->parts().rope, -static_cast<std::int64_t>(std::min<std::size_t>(run_tokens(), 1 << 20)));
     table.term.shape(queries.count, std::max<std::size_t>(space_->rank(), 1));
-    table.added.shape(queries.count, term_tokens);
+    table.added.shape(queries.count, CodeSpace::term_tile);
     for (std::size_t q = 0; q < queries.count; ++q) {
       std::memcpy(table.queries.row(q), queries.row(q), dim() * sizeof(float));
     }
-    turn(table, 0);
+    inner_.prepare(table.inner, queries);  // for its memory; turn() fills it
   }
 
   void turn(QueryTable& table, std::int64_t origin) const noexcept {
-    const Rope& rope = space_->parts().rope;
-    rope.angles(-static_cast<double>(origin), table.angles.row(0), table.angles.row(1));
     const std::size_t count = table.queries.count();
-    for (std::size_t q = 0; q < count; ++q) {
-      std::memcpy(table.turned.row(q), table.queries.row(q), dim() * sizeof(float));
-      rope.turn(table.angles.row(0), table.angles.row(1), table.turned.row(q));
-      space_->query_in(table.turned.row(q), table.spaced.row(q));
+    std::memcpy(table.turned.data(), table.queries.data(), count * dim() * sizeof(float));
+    if (space_->turns()) {
+      table.angles.move_to(-origin);
+      for (std::size_t q = 0; q < count; ++q) {
+        space_->parts().rope.turn(table.angles.cosines(), table.angles.sines(), table.turned.row(q));
+      }
     }
+    space_->queries_in(table.turned.data(), count, table.spaced.data());
     inner_.prepare(table.inner, {table.spaced.data(), count, dim()});
     inner_.turn(table.inner, origin);
     if (space_->has_term()) {
@@ -110,18 +111,20 @@ class SpacedKeys {
     const std::size_t rank = space_->rank();
     const std::size_t count = table.queries.count();
     const float one = 1.0f;
-    for (std::size_t done = 0; done < span.tokens; done += term_tokens) {
-      const std::size_t size = std::min(term_tokens, span.tokens - done);
-      kernels.dot_f32(space_->parts().term_rows.data() + (span.offset + done) * rank, size, rank, table.term.data(), count,
-                      table.added.data(), term_tokens);
+    constexpr std::size_t tile = CodeSpace::term_tile;
+    for (std::size_t done = 0; done < span.tokens;) {
+      const std::size_t at = span.offset + done;
+      const std::size_t size = std::min(tile - at % tile, span.tokens - done);
+      table.added.fill(0);
+      kernels.accumulate_f32(space_->term_tile_rows(at / tile), rank, tile, table.term.data(), count, rank, table.added.data());
       for (std::size_t q = 0; q < count; ++q) {
-        kernels.accumulate_f32(table.added.row(q), 1, size, &one, 1, 1, scores + q * stride + done);
+        kernels.accumulate_f32(table.added.row(q) + at % tile, 1, size, &one, 1, 1, scores + q * stride + done);
       }
+      done += size;
     }
   }
 
  private:
-  static constexpr std::size_t term_tokens = 128;
   SpacedKeys(K inner, std::shared_ptr<const CodeSpace> space) noexcept : inner_(std::move(inner)), space_(std::move(space)) {}
 
   K inner_;

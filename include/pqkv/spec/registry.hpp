@@ -41,17 +41,40 @@ namespace detail {
   return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
 }
 
-/// run=, centre=, metric= and rotate= of a format.
-[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec) {
+inline constexpr std::string_view fitted_key_parameters = "m fit run centre metric rotate importance mass";
+inline constexpr std::string_view fitted_value_parameters = "m fit centre metric rotate importance";
+
+/// Tokens per run.
+[[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
+  const auto tokens = parse_number(text, what);
+  if (!tokens) return tokens.error();
+  const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
+  if (!fits) return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 16, or a multiple of 32 up to 4096")};
+  return *tokens;
+}
+
+/// What a format asks to be fitted in front of its codebook. `fit` turns everything on; single parameters overrule it.
+[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
   FitOptions fit;
-  if (const std::string* text = spec.find("run")) {
-    const auto tokens = parse_number(*text, "run");
-    if (!tokens) return tokens.error();
-    const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
-    if (!fits) return Error{Errc::invalid_parameter, message("run=", *text, ": choose 16, or a multiple of 32 up to 4096")};
-    fit.run_tokens = *tokens;
+  if (const std::string* text = spec.find("fit")) {
+    fit = {0, true, true, Rotation::learned, true, keys};
+    if (keys) {
+      const auto run = parse_run(*text, "fit");
+      if (!run) return run.error();
+      fit.run_tokens = *run;
+    } else {
+      const auto on = parse_switch(*text, "fit");
+      if (!on) return on.error();
+      if (!*on) fit = {};
+    }
   }
-  for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}}) {
+  if (const std::string* text = spec.find("run")) {
+    const auto run = parse_run(*text, "run");
+    if (!run) return run.error();
+    fit.run_tokens = *run;
+  }
+  for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}, {"importance", &fit.importance},
+                                  {"mass", &fit.mass}}) {
     const std::string* text = spec.find(name);
     if (text == nullptr) continue;
     const auto on = parse_switch(*text, name);
@@ -59,16 +82,20 @@ namespace detail {
     *out = *on;
   }
   if (const std::string* text = spec.find("rotate")) {
-    if (*text != "none" && *text != "deal" && *text != "opq") {
-      return Error{Errc::invalid_parameter, message("rotate=", *text, ": choose none, deal or opq")};
+    static constexpr std::pair<std::string_view, Rotation> rotations[] = {
+        {"none", Rotation::none},        {"deal", Rotation::dealt},  {"hadamard", Rotation::hadamard},
+        {"balance", Rotation::balanced}, {"opq", Rotation::learned}, {"auto", Rotation::automatic}};
+    const auto* found = std::find_if(std::begin(rotations), std::end(rotations), [&](const auto& r) { return r.first == *text; });
+    if (found == std::end(rotations)) {
+      return Error{Errc::invalid_parameter, message("rotate=", *text, ": choose none, deal, hadamard, balance, opq or auto")};
     }
-    fit.rotation = *text == "deal" ? Rotation::dealt : *text == "opq" ? Rotation::learned : Rotation::none;
+    fit.rotation = found->second;
   }
   return fit;
 }
 
 /// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
-template <std::size_t centroids>
+template <std::size_t centroids, bool keys>
 [[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
   constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
   CodebookRequest request{{dim, dim / default_width, centroids}, {}};
@@ -80,9 +107,15 @@ template <std::size_t centroids>
   if (Status status = check(request.shape); !status) {
     return Error{status.error().code, message(spec.name, ": ", status.error().message)};
   }
-  const auto fit = parse_fit(spec);
+  const auto fit = parse_fit(spec, keys);
   if (!fit) return fit.error();
   request.fit = *fit;
+  if (centroids == two_stage_centroids && request.fit.mass) {
+    if (spec.find("mass") != nullptr) {
+      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of two centroids have no mass correction")};
+    }
+    request.fit.mass = false;
+  }
   return std::optional(request);
 }
 
@@ -133,15 +166,18 @@ template <std::size_t bits>
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyKeys, ExactKeys>},
-      {"pq8", "m=N subspaces (default dim/8); run, centre, metric, rotate", "256 centroids per subspace, float tables (LOOKAT)",
-       "m run centre metric rotate",
-       detail::pq_codebook<256>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
-      {"pq6", "m=N subspaces (default dim/8)", "64 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
-       detail::pq_codebook<64>, detail::make_pq<AnyKeys, Pq6Keys, SpacedKeys>},
-      {"pq44", "m=N subspaces (default dim/8)", "sums of 2 x 16 centroids per subspace, tables in registers",
-       "m run centre metric rotate", detail::pq_codebook<32>, detail::make_pq<AnyKeys, Pq44Keys, SpacedKeys>},
-      {"pq4", "m=N subspaces (default dim/4)", "16 centroids per subspace, 8-bit tables in registers", "m run centre metric rotate",
-       detail::pq_codebook<16>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
+      {"pq8", "m=N subspaces (default dim/8); fitted", "256 centroids per subspace, float tables (LOOKAT)",
+       detail::fitted_key_parameters,
+       detail::pq_codebook<256, true>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
+      {"pq6", "m=N subspaces (default dim/8); fitted", "64 centroids per subspace, 8-bit tables in registers",
+       detail::fitted_key_parameters,
+       detail::pq_codebook<64, true>, detail::make_pq<AnyKeys, Pq6Keys, SpacedKeys>},
+      {"pq44", "m=N subspaces (default dim/8); fitted", "sums of 2 × 16 centroids per subspace, tables in registers",
+       detail::fitted_key_parameters,
+       detail::pq_codebook<32, true>, detail::make_pq<AnyKeys, Pq44Keys, SpacedKeys>},
+      {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, 8-bit tables in registers",
+       detail::fitted_key_parameters,
+       detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
   };
   return formats;
 }
@@ -157,12 +193,12 @@ template <std::size_t bits>
        detail::make_integer<4>},
       {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
        detail::make_integer<2>},
-      {"pq8", "m=N subspaces (default dim/8); centre, metric, rotate", "256 centroids per subspace, summed in buckets",
-       "m centre metric rotate",
-       detail::pq_codebook<256>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
-      {"pq4", "m=N subspaces (default dim/4); centre, metric, rotate", "16 centroids per subspace, summed in buckets",
-       "m centre metric rotate",
-       detail::pq_codebook<16>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
+      {"pq8", "m=N subspaces (default dim/8); fitted", "256 centroids per subspace, summed in buckets",
+       detail::fitted_value_parameters,
+       detail::pq_codebook<256, false>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
+      {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, summed in buckets",
+       detail::fitted_value_parameters,
+       detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
   };
   return formats;
 }
@@ -255,11 +291,15 @@ template <class Any>
   for (const auto& format : key_formats()) add(format);
   text += "values (v=…)\n";
   for (const auto& format : value_formats()) add(format);
-  text += "what is fitted in front of codes (all off by default)\n"
-          "  run=N                   keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"
-          "  centre=1                rows less their mean; with run, the mean before RoPE\n"
-          "  metric=1                errors weigh as queries (keys) or the output projection (values) feel them\n"
-          "  rotate=none|deal|opq    which channels share a subspace: as they come, dealt by energy, a learned rotation\n";
+  text += "fitted in front of codes (all off by default)\n"
+          "  fit=N (keys), fit=1 (values)  everything below, keys in runs of N tokens\n"
+          "  run=N                         keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"
+          "  centre=1                      rows less their mean; with run, the mean before RoPE\n"
+          "  metric=1                      errors weigh as queries (keys) or the output projection (values) feel them\n"
+          "  rotate=…                      none | deal (pairs dealt by variance) | hadamard | balance (principal axes dealt by\n"
+          "                                variance) | opq (learned) | auto (what errs least)\n"
+          "  importance=1                  errors count by the attention that rows received in calibration\n"
+          "  mass=1                        keys: centroids gain what a cloud of keys has over its centre in softmax\n";
   return text;
 }
 

@@ -4,66 +4,23 @@
 #pragma once
 
 #include <Eigen/Eigenvalues>
+#include <Eigen/LU>
 #include <Eigen/SVD>
 
 #include <cmath>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "pqkv/train/rotation.hpp"
+#include "pqkv/train/choose_rotation.hpp"
+#include "pqkv/train/fit_samples.hpp"
+#include "pqkv/train/mass.hpp"
 #include "pqkv/train/train_codebook.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
-/// Rows of one head with their positions, and what reads them.
-struct FitSamples {
-  FloatRows rows;                          ///< keys (after RoPE) or values
-  std::span<const std::int64_t> positions; ///< of each row; may be empty where nothing turns
-  FloatRows queries;                       ///< after RoPE, `group` per row, token by token; may be empty
-  std::size_t group = 1;
-  Rope rope;                               ///< as the model applies it
-  RowMatrix value_metric;                  ///< values: W_oᵀ·W_o of the head's outputs, [dim][dim]; may be empty
-};
-
 namespace detail {
-
-/// Runs beyond that are rows as they come.
-inline constexpr std::size_t longest_run = 65536;
-
-/// Ok, or what the options need and the samples lack.
-[[nodiscard]] inline Status check_fit(const FitSamples& samples, const FitOptions& options, std::size_t dim) {
-  const auto bad = [](const auto&... parts) { return Error{Errc::invalid_parameter, message(parts...)}; };
-  if (options.run_tokens != 0) {
-    if (samples.rope.pairs() == 0) return bad("runs of ", options.run_tokens, " tokens need the model's RoPE, and none was given");
-    if (2 * samples.rope.pairs() > dim) return bad("RoPE turns ", 2 * samples.rope.pairs(), " of ", dim, " elements");
-    if (samples.positions.size() != samples.rows.count) {
-      return bad(samples.positions.size(), " positions for ", samples.rows.count, " rows");
-    }
-    for (std::size_t r = 0; r < samples.rows.count; ++r) {
-      if (samples.positions[r] < 0) return bad("row ", r, " is at position ", samples.positions[r]);
-    }
-    if (options.run_tokens > longest_run) {
-      return bad("runs of ", options.run_tokens, " tokens; choose at most ", longest_run, ", or 0 for rows as they come");
-    }
-  }
-  if (!options.metric) return {};
-  const RowMatrix& given = samples.value_metric;
-  if (given.size() != 0) {
-    const bool fits = given.rows() == static_cast<Eigen::Index>(dim) && given.cols() == given.rows();
-    return fits ? Status() : bad("a metric of ", given.rows(), " × ", given.cols(), " for rows of ", dim, " elements");
-  }
-  if (samples.queries.count == 0) {
-    return bad("a metric needs calibration queries (keys) or the output projection (values)");
-  }
-  // Under RoPE a query's position is that of its row.
-  const bool counts = options.run_tokens == 0 || samples.queries.count == samples.rows.count * samples.group;
-  if (samples.queries.dim != dim || !counts) {
-    return bad(samples.queries.count, " queries of ", samples.queries.dim, " elements for ", samples.rows.count, " rows of ", dim,
-               " in groups of ", samples.group);
-  }
-  return {};
-}
 
 /// [rows][dim], turned back by the origin of each row's run and less the mean.
 [[nodiscard]] inline RowMatrix turned_rows(const FitSamples& samples, const CodeSpaceParts& parts) {
@@ -157,11 +114,25 @@ inline void fit_mean(const FitSamples& samples, CodeSpaceParts& parts) {
 
 }  // namespace detail
 
+/// What fitting decided.
+struct FitReport {
+  RotationChoice rotation;
+  float mass_factor = 0;  ///< on the mass correction; 0: off, or not asked for
+};
+
+struct FittedSpace {
+  std::shared_ptr<const CodeSpace> space;
+  RowMatrix rows;  ///< the samples in it
+  RotationChoice rotation;
+};
+
+struct FittedCodebook : TrainedCodebook {
+  FitReport fit;
+};
+
 /// The space for a codebook of that shape. Errors: invalid_parameter where an option lacks what it needs.
-[[nodiscard]] inline Result<std::shared_ptr<const CodeSpace>> fit_code_space(const FitSamples& samples,
-                                                                             const FitOptions& options,
-                                                                             const CodebookShape& shape,
-                                                                             std::uint64_t seed) {
+[[nodiscard]] inline Result<FittedSpace> fit_code_space(const FitSamples& samples, const FitOptions& options,
+                                                        const CodebookShape& shape, std::uint64_t seed) {
   if (Status status = detail::check_fit(samples, options, shape.dim); !status) return status.error();
   CodeSpaceParts parts;
   parts.dim = shape.dim;
@@ -170,43 +141,62 @@ inline void fit_mean(const FitSamples& samples, CodeSpaceParts& parts) {
     parts.run_tokens = options.run_tokens;
   }
   if (options.centre) detail::fit_mean(samples, parts);
-  const RowMatrix rows = detail::turned_rows(samples, parts);
+  RowMatrix rows = detail::turned_rows(samples, parts);
   Random random(seed);
   RowMatrix forward = RowMatrix::Identity(rows.cols(), rows.cols());
   if (options.metric) {
     const bool given = samples.value_metric.size() != 0;
     forward = detail::square_root(given ? samples.value_metric : detail::query_metric(samples, parts, random));
+    rows = rows * forward.transpose();
   }
-  const RowMatrix weighted = rows * forward.transpose();
-  if (options.rotation == Rotation::dealt) forward = dealt_rotation(weighted, parts.rope, shape.subspaces) * forward;
-  if (options.rotation == Rotation::learned) forward = learned_rotation(weighted, shape, 12, random.next()) * forward;
-  if (options.metric || options.rotation != Rotation::none) {
+  const auto weights = options.importance ? samples.importance : std::span<const float>();
+  const RotationChoice rotation = choose_rotation(rows, parts.rope, shape, options.rotation, random.next(), weights);
+  if (rotation.chosen != Rotation::none) {
+    forward = rotation.matrix * forward;
+    rows = rows * rotation.matrix.transpose();
+  }
+  if (options.metric || rotation.chosen != Rotation::none) {
     const RowMatrix inverse = forward.cast<double>().inverse().cast<float>();
     parts.forward.assign(forward.data(), forward.data() + forward.size());
     parts.inverse.assign(inverse.data(), inverse.data() + inverse.size());
   }
-  return CodeSpace::make(std::move(parts));
+  auto space = CodeSpace::make(std::move(parts));
+  if (!space) return space.error();
+  return FittedSpace{std::move(*space), std::move(rows), rotation};
 }
 
-/// A codebook in the space that the options ask for; plain train_codebook when they ask for nothing.
-[[nodiscard]] inline Result<TrainedCodebook> train_fitted(const FitSamples& samples, const FitOptions& fit,
-                                                          const CodebookShape& shape, const TrainOptions& options = {}) {
-  if (!fit.any()) return train_codebook(samples.rows, shape, options);
+/// A codebook in the space that the options ask for, with its mass correction; plain train_codebook when they ask for
+/// nothing.
+[[nodiscard]] inline Result<FittedCodebook> train_fitted(const FitSamples& samples, const FitOptions& fit,
+                                                         const CodebookShape& shape, const TrainOptions& options = {}) {
+  FittedCodebook fitted;
+  if (!fit.any()) {
+    auto trained = train_codebook(samples.rows, shape, options);
+    if (!trained) return trained.error();
+    static_cast<TrainedCodebook&>(fitted) = std::move(*trained);
+    return fitted;
+  }
   if (Status status = detail::check_training_rows(samples.rows, shape, options); !status) return status.error();
   auto space = fit_code_space(samples, fit, shape, options.seed);
   if (!space) return space.error();
-  const CodeSpaceParts& parts = (*space)->parts();
-  RowMatrix rows = detail::turned_rows(samples, parts);
-  if (!parts.forward.empty()) {
-    rows = rows * Eigen::Map<const RowMatrix>(parts.forward.data(), rows.cols(), rows.cols()).transpose();
-  }
-  auto trained = train_codebook({rows.data(), samples.rows.count, shape.dim}, shape, options);
+  TrainOptions weighted = options;
+  if (fit.importance) weighted.weights = samples.importance;
+  auto trained = train_codebook({space->rows.data(), samples.rows.count, shape.dim}, shape, weighted);
   if (!trained) return trained.error();
-  const Codebook& plain = *trained->codebook;
-  auto codebook = Codebook::make(shape, {plain.centroids(0), plain.centroids(0) + shape.dim * shape.centroids}, *space);
+  const float* first = trained->codebook->centroids(0);
+  const std::vector<float> centroids(first, first + shape.dim * shape.centroids);
+  auto codebook = Codebook::make(shape, centroids, space->space);
+  if (codebook && fit.mass) {
+    std::vector<float> gains = detail::mass_gains(space->rows, **codebook);
+    fitted.fit.mass_factor = fit_mass_factor(samples, space->rows, **codebook, gains);
+    for (float& gain : gains) gain *= fitted.fit.mass_factor;
+    if (fitted.fit.mass_factor != 0) codebook = Codebook::make(shape, centroids, space->space, std::move(gains));
+  }
   if (!codebook) return codebook.error();
-  trained->codebook = std::move(*codebook);
-  return trained;
+  fitted.codebook = std::move(*codebook);
+  fitted.subspaces = std::move(trained->subspaces);
+  fitted.fit.rotation = space->rotation;
+  return fitted;
 }
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -1,21 +1,21 @@
-// Rotations in front of a product quantiser: which coordinates share a subspace. Layer 3a.
-//   dealt    pairs of coordinates dealt so that every subspace carries a like share of the energy; only a permutation
-//   learned  OPQ (Ge, He, Ke, Sun: Optimized Product Quantization, 2013): start from principal axes allotted so that the
-//            products of their variances are alike, then alternate codes and the best rotation for them
+// Rotations in front of a product quantiser that follow from the rows' moments alone: which coordinates share a subspace.
+// Layer 3a. (learned_rotation.hpp seeks one by its codes.)
 #pragma once
 
 #include <Eigen/Eigenvalues>
-#include <Eigen/SVD>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <vector>
 
+#include "pqkv/base/random.hpp"
 #include "pqkv/codec/codebook_request.hpp"
-#include "pqkv/isa/select.hpp"
-#include "pqkv/train/init.hpp"
+#include "pqkv/codec/rope.hpp"
+#include "pqkv/train/metric.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -40,11 +40,28 @@ namespace detail {
   return places;
 }
 
+/// Mean and covariance of rows that count by `weights` (empty: all alike).
+struct Moments {
+  Eigen::RowVectorXf mean;
+  Eigen::MatrixXd covariance;
+};
+[[nodiscard]] inline Moments moments(const RowMatrix& rows, std::span<const float> weights) {
+  Eigen::VectorXf mass = Eigen::VectorXf::Ones(rows.rows());
+  if (!weights.empty()) mass = Eigen::Map<const Eigen::VectorXf>(weights.data(), rows.rows());
+  mass /= mass.sum();
+  Moments out;
+  out.mean = mass.transpose() * rows;
+  const RowMatrix centred = rows.rowwise() - out.mean;
+  out.covariance = (centred.transpose() * mass.asDiagonal() * centred).cast<double>();
+  return out;
+}
+
 }  // namespace detail
 
-/// A permutation matrix that keeps pairs (as `rope` makes them; neighbours without one) together. Identity where a
-/// subspace has no room for whole pairs.
-[[nodiscard]] inline RowMatrix dealt_rotation(const RowMatrix& rows, const Rope& rope, std::size_t subspaces) {
+/// A permutation matrix that keeps pairs (as `rope` makes them; neighbours without one) together and gives every subspace
+/// a like share of the variance. Identity where a subspace has no room for whole pairs.
+[[nodiscard]] inline RowMatrix dealt_rotation(const RowMatrix& rows, const Rope& rope, std::size_t subspaces,
+                                              std::span<const float> weights = {}) {
   const Eigen::Index dim = rows.cols();
   const auto width = static_cast<std::size_t>(dim) / subspaces;
   if (width % 2 != 0) return RowMatrix::Identity(dim, dim);
@@ -53,12 +70,11 @@ namespace detail {
     // Elements that RoPE leaves alone are paired with their neighbours behind the rotary part.
     return pair < rope.pairs() ? rope.elements(pair) : std::pair{2 * pair, 2 * pair + 1};
   };
-  const Eigen::RowVectorXf means = rows.colwise().mean();
-  const Eigen::RowVectorXf variances = (rows.rowwise() - means).array().square().colwise().mean();
+  const Eigen::VectorXd variances = detail::moments(rows, weights).covariance.diagonal();
   std::vector<double> loads(pairs);
   for (std::size_t i = 0; i < pairs; ++i) {
     const auto [a, b] = elements(i);
-    loads[i] = static_cast<double>(variances[static_cast<Eigen::Index>(a)] + variances[static_cast<Eigen::Index>(b)]);
+    loads[i] = variances[static_cast<Eigen::Index>(a)] + variances[static_cast<Eigen::Index>(b)];
   }
   const auto places = detail::deal(loads, subspaces);
   RowMatrix rotation = RowMatrix::Zero(dim, dim);
@@ -70,70 +86,38 @@ namespace detail {
   return rotation;
 }
 
-/// An orthogonal matrix R such that the rows times Rᵀ suit a product quantiser of that shape.
-[[nodiscard]] inline RowMatrix learned_rotation(const RowMatrix& rows, const CodebookShape& shape, std::size_t iterations,
-                                                std::uint64_t seed) {
-  const Eigen::Index dim = rows.cols();
-  const Eigen::Index count = rows.rows();
-  const Eigen::RowVectorXf means = rows.colwise().mean();
-  const Eigen::MatrixXd centred = (rows.rowwise() - means).cast<double>();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> axes(centred.transpose() * centred / static_cast<double>(count));
-  std::vector<double> logs(static_cast<std::size_t>(dim));
+/// Principal axes, dealt so that the products of their variances are alike in all subspaces (eigenvalue allocation: Ge,
+/// He, Ke, Sun: Optimized Product Quantization, 2013).
+[[nodiscard]] inline RowMatrix balanced_rotation(const RowMatrix& rows, std::size_t subspaces,
+                                                 std::span<const float> weights = {}) {
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> axes(detail::moments(rows, weights).covariance);
+  std::vector<double> logs(static_cast<std::size_t>(rows.cols()));
   const double floor = 1e-9 * axes.eigenvalues().maxCoeff() + 1e-300;
   for (std::size_t i = 0; i < logs.size(); ++i) {
     // Shifted to be positive: dealing then balances sums of logarithms, which are products of variances.
     logs[i] = std::log(std::max(axes.eigenvalues()[static_cast<Eigen::Index>(i)], floor) / floor);
   }
-  const auto places = detail::deal(logs, shape.subspaces);
-  RowMatrix rotation(dim, dim);
+  const auto places = detail::deal(logs, subspaces);
+  RowMatrix rotation(rows.cols(), rows.cols());
   for (std::size_t i = 0; i < places.size(); ++i) {
     rotation.row(static_cast<Eigen::Index>(places[i])) =
         axes.eigenvectors().col(static_cast<Eigen::Index>(i)).transpose().cast<float>();
   }
+  return rotation;
+}
 
-  const auto width = static_cast<Eigen::Index>(shape.width());
-  const auto centroids = static_cast<Eigen::Index>(shape.centroids);
-  Random random(seed);
-  std::vector<RowMatrix> books(shape.subspaces);
-  std::vector<std::uint8_t> codes(static_cast<std::size_t>(count));
-  RowMatrix decoded(count, dim);
-  for (std::size_t iteration = 0; iteration < iterations; ++iteration) {
-    const RowMatrix turned = rows * rotation.transpose();
-    for (std::size_t s = 0; s < shape.subspaces; ++s) {
-      const Eigen::Index column = static_cast<Eigen::Index>(s) * width;
-      RowMatrix& book = books[s];
-      if (iteration == 0) {
-        book.resize(centroids, width);
-        const auto picks = random_indices(static_cast<std::size_t>(count), shape.centroids, random);
-        for (Eigen::Index c = 0; c < centroids; ++c) {
-          book.row(c) = turned.row(static_cast<Eigen::Index>(picks[static_cast<std::size_t>(c)])).segment(column, width);
-        }
-      }
-      // Twice: the centroids follow the rotation of the last round before the next is sought.
-      for (int round = 0; round < 2; ++round) {
-        const RowMatrix by_dimension = book.transpose();
-        const Eigen::VectorXf half_norms = book.rowwise().squaredNorm() / 2;
-        isa::best().nearest_centroid(turned.data() + column, static_cast<std::size_t>(count), static_cast<std::size_t>(dim),
-                                     shape.width(), by_dimension.data(), half_norms.data(), shape.centroids, codes.data());
-        RowMatrix sums = RowMatrix::Zero(centroids, width);
-        Eigen::VectorXf sizes = Eigen::VectorXf::Zero(centroids);
-        for (Eigen::Index r = 0; r < count; ++r) {
-          const Eigen::Index code = codes[static_cast<std::size_t>(r)];
-          sums.row(code) += turned.row(r).segment(column, width);
-          sizes[code] += 1;
-        }
-        for (Eigen::Index c = 0; c < centroids; ++c) {
-          if (sizes[c] > 0) book.row(c) = sums.row(c) / sizes[c];
-        }
-      }
-      for (Eigen::Index r = 0; r < count; ++r) {
-        decoded.row(r).segment(column, width) = book.row(codes[static_cast<std::size_t>(r)]);
-      }
+/// A Hadamard matrix with random signs in front, in blocks of the largest power of two that divides the dim: spreads
+/// every coordinate over its block.
+[[nodiscard]] inline RowMatrix hadamard_rotation(std::size_t dim, Random& random) {
+  const std::size_t block = dim & (~dim + 1);
+  RowMatrix rotation = RowMatrix::Zero(static_cast<Eigen::Index>(dim), static_cast<Eigen::Index>(dim));
+  const float unit = 1.0f / std::sqrt(static_cast<float>(block));
+  for (std::size_t column = 0; column < dim; ++column) {
+    const float sign = random.below(2) == 0 ? unit : -unit;
+    for (std::size_t i = 0; i < block; ++i) {
+      const bool odd = (std::popcount(i & (column % block)) & 1) != 0;
+      rotation(static_cast<Eigen::Index>(column / block * block + i), static_cast<Eigen::Index>(column)) = odd ? -sign : sign;
     }
-    // Orthogonal Procrustes: the rotation that brings the rows nearest to what their codes say.
-    const Eigen::MatrixXf product = decoded.transpose() * rows;
-    const Eigen::BDCSVD<Eigen::MatrixXf> svd(product, Eigen::ComputeFullU | Eigen::ComputeFullV);
-    rotation = svd.matrixU() * svd.matrixV().transpose();
   }
   return rotation;
 }

@@ -1,0 +1,107 @@
+// Which rotation goes in front of a head's codebook: the one asked for, or the one that errs least. Layer 3a.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pqkv/train/learned_rotation.hpp"
+#include "pqkv/train/train_codebook.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+/// What was chosen, and the errors of what was tried: mean squared length per row held back, in the space of the codes
+/// (where the metric is on, that is the squared error of scores or outputs). Empty when the caller chose.
+struct RotationChoice {
+  Rotation chosen = Rotation::none;
+  RowMatrix matrix;  ///< [dim][dim]; empty for none
+  std::vector<std::pair<Rotation, double>> tried;
+};
+
+namespace detail {
+
+[[nodiscard]] inline RowMatrix take_rows(const RowMatrix& rows, std::span<const std::size_t> indices) {
+  RowMatrix out(static_cast<Eigen::Index>(indices.size()), rows.cols());
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    out.row(static_cast<Eigen::Index>(i)) = rows.row(static_cast<Eigen::Index>(indices[i]));
+  }
+  return out;
+}
+
+/// Trains briefly on rotated rows and judges on others; huge when nothing can be trained.
+[[nodiscard]] inline double held_back_error(const RowMatrix& rows, std::span<const float> weights, const RowMatrix& held_back,
+                                            const RowMatrix& rotation, const CodebookShape& shape, std::uint64_t seed) {
+  TrainOptions options;
+  options.iterations = 8;
+  options.seed = seed;
+  options.weights = weights;
+  const RowMatrix turned = rotation.size() == 0 ? rows : RowMatrix(rows * rotation.transpose());
+  const RowMatrix judged = rotation.size() == 0 ? held_back : RowMatrix(held_back * rotation.transpose());
+  const auto trained = train_codebook({turned.data(), static_cast<std::size_t>(turned.rows()), shape.dim}, shape, options);
+  if (!trained) return 1e300;
+  const auto count = static_cast<std::size_t>(judged.rows());
+  std::vector<std::uint8_t> codes(count);
+  double error = 0;
+  for (std::size_t s = 0; s < shape.subspaces; ++s) {
+    const float* centroids = trained->codebook->centroids(s);
+    const float* first = judged.data() + s * shape.width();
+    isa::best().nearest_centroid(first, count, shape.dim, shape.width(), centroids, trained->codebook->half_norms(s),
+                                 shape.centroids, codes.data());
+    for (std::size_t r = 0; r < count; ++r) {
+      for (std::size_t d = 0; d < shape.width(); ++d) {
+        const double off = static_cast<double>(first[r * shape.dim + d] - centroids[d * shape.centroids + codes[r]]);
+        error += off * off;
+      }
+    }
+  }
+  return error / static_cast<double>(count);
+}
+
+}  // namespace detail
+
+/// The rotation for rows [count][dim], which count by `weights` (empty: all alike). Candidates and the learned rotation see
+/// a sample of the rows; what was held back for judging is an eighth of it.
+[[nodiscard]] inline RotationChoice choose_rotation(const RowMatrix& rows, const Rope& rope, CodebookShape shape,
+                                                    Rotation wanted, std::uint64_t seed, std::span<const float> weights = {}) {
+  if (shape.centroids == two_stage_centroids) shape.centroids = 256;  // the sums of both stages, sought as if they were free
+  constexpr std::size_t max_rows = 32768, learning_iterations = 12, sign_patterns = 4;
+  RotationChoice choice;
+  if (wanted == Rotation::none) return choice;
+  Random random(seed);
+  const auto count = static_cast<std::size_t>(rows.rows());
+  const std::vector<std::size_t> picks = random_indices(count, std::min(count, max_rows), random);
+  const bool judges = wanted == Rotation::automatic || wanted == Rotation::hadamard;
+  const std::size_t held = judges && picks.size() / 8 * 7 >= shape.centroids ? picks.size() / 8 : 0;
+  const auto sample_picks = std::span(picks).subspan(held);
+  const RowMatrix held_back = detail::take_rows(rows, std::span(picks).first(held));
+  const RowMatrix sample = detail::take_rows(rows, sample_picks);
+  std::vector<float> sample_weights;
+  if (!weights.empty()) {
+    for (const std::size_t pick : sample_picks) sample_weights.push_back(weights[pick]);
+  }
+
+  double least = 1e308;
+  const auto consider = [&](Rotation rotation, const RowMatrix& matrix) {
+    const double error =
+        held == 0 ? 0 : detail::held_back_error(sample, sample_weights, held_back, matrix, shape, random.next());
+    if (judges) choice.tried.emplace_back(rotation, error);
+    if (error >= least) return;
+    least = error;
+    choice.chosen = rotation;
+    choice.matrix = matrix;
+  };
+  const auto asked = [wanted](Rotation rotation) { return wanted == rotation || wanted == Rotation::automatic; };
+  if (wanted == Rotation::automatic) consider(Rotation::none, {});
+  if (asked(Rotation::dealt)) consider(Rotation::dealt, dealt_rotation(rows, rope, shape.subspaces, weights));
+  if (asked(Rotation::balanced)) consider(Rotation::balanced, balanced_rotation(rows, shape.subspaces, weights));
+  if (asked(Rotation::hadamard)) {
+    for (std::size_t i = 0; i < sign_patterns; ++i) consider(Rotation::hadamard, hadamard_rotation(shape.dim, random));
+  }
+  if (asked(Rotation::learned)) {
+    consider(Rotation::learned, learned_rotation(sample, shape, learning_iterations, random.next(), sample_weights));
+  }
+  return choice;
+}
+
+}  // namespace pqkv::inline PQKV_ABI
