@@ -39,7 +39,7 @@ TEST_CASE("rows go into a space and back, and scores are those of the rows") {
     for (const RunPlace place : {RunPlace{0, 0}, {640, 0}, {640, 32}, {-64, 32}}) {
       INFO("rotary " << choice.rotary << " mean " << choice.mean << " mapped " << choice.mapped << " origin " << place.origin
                      << " offset " << place.offset << " on " << isa::best().name);
-      std::vector<float> spaced(count * dim), row(dim), turned = query, query_in(dim);
+      std::vector<float> spaced(count * dim), row(dim), turned = query, query_in(space->query_width());
       space->rows_in({rows.data(), count, dim}, place, spaced.data());
       parts.rope.turn(-static_cast<double>(place.origin), turned.data());
       space->queries_in(turned.data(), 1, query_in.data());
@@ -72,12 +72,14 @@ TEST_CASE("what a space says of itself") {
   CHECK_FALSE(plain->turns());
   CHECK_FALSE(plain->has_term());
   CHECK(plain->parts().run_tokens == unlimited_tokens);
-  CHECK(plain->bytes() == 2 * 16 * 16 * 4);
+  CHECK(plain->bytes() == 3 * 16 * 16 * 4);  // the matrix, its inverse, and that once more for queries
   const auto turning = random_space(16, {.rotary = 8, .run_tokens = 32, .mean = true});
   CHECK(turning->turns());
   CHECK(turning->has_term());
   CHECK(turning->rank() == 9);
-  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16 + 9 * 64) * 4);  // the term's rows also lie by tiles of 64 tokens
+  CHECK(turning->query_width() == 16 + 9);
+  // The term's rows also lie by tiles of 64 tokens, its basis beside the identity for queries.
+  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16 + 9 * 64 + 16 * 25) * 4);
   CHECK(random_space(16, {.rotary = 8})->parts().run_tokens == unlimited_tokens);
   // Runs are RoPE's: without it there are none.
   CHECK(random_space(16, {.run_tokens = 32, .mean = true})->parts().run_tokens == unlimited_tokens);

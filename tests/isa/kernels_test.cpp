@@ -162,6 +162,7 @@ TEST_CASE("conversions are exact or correctly rounded on every instruction set")
 TEST_CASE("dot products and weighted sums of exact rows on every instruction set") {
   for_each_set([](const isa::KernelSet& kernels) {
     check_rows<float>(kernels.dot_f32, kernels.accumulate_f32);
+    check_rows<float>(kernels.dot_f32, kernels.product_f32);
     check_rows<f16>(kernels.dot_f16, kernels.accumulate_f16);
     check_rows<bf16>(kernels.dot_bf16, kernels.accumulate_bf16);
   });

@@ -8,6 +8,7 @@
 // Values have neither R nor positions: x = A·(v − μ), and a weighted sum is A⁻¹·Σ + μ·(sum of the weights).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -69,7 +70,8 @@ class CodeSpace {
   [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
-            parts_.term_basis.size() + term_tiles_.size()) * sizeof(float);
+            parts_.term_basis.size() + query_map_.size() + term_tiles_.size()) *
+           sizeof(float);
   }
 
   /// Equal for equal parts; with the codebook's id it says what codes mean.
@@ -122,14 +124,17 @@ class CodeSpace {
     if (turns()) parts_.rope.turn(static_cast<double>(place.origin), row);
   }
 
-  /// out = A⁻ᵀ·turned for queries [count][dim] that were turned back by the origin.
+  /// Floats per query of what queries_in writes.
+  [[nodiscard]] std::size_t query_width() const noexcept { return dim() + (has_term() ? rank() : 0); }
+  /// For queries [count][dim] that were turned back by the origin, out = [count][query_width()]: A⁻ᵀ·turned, and behind it
+  /// their products with the positional term's basis.
   void queries_in(const float* turned, std::size_t count, float* out) const noexcept {
-    if (parts_.inverse.empty()) {
+    if (query_map_.empty()) {
       std::memcpy(out, turned, count * dim() * sizeof(float));
       return;
     }
-    std::memset(out, 0, count * dim() * sizeof(float));
-    isa::best().accumulate_f32(parts_.inverse.data(), dim(), dim(), turned, count, dim(), out);
+    std::memset(out, 0, count * query_width() * sizeof(float));
+    isa::best().product_f32(query_map_.data(), dim(), query_width(), turned, count, dim(), out);
   }
 
   /// Tokens per tile of the positional term.
@@ -141,6 +146,15 @@ class CodeSpace {
 
  private:
   explicit CodeSpace(CodeSpaceParts parts) : parts_(std::move(parts)) {
+    if (!parts_.inverse.empty() || has_term()) {
+      query_map_.assign(dim() * query_width(), 0.0f);
+      for (std::size_t d = 0; d < dim(); ++d) {
+        float* row = query_map_.data() + d * query_width();
+        if (parts_.inverse.empty()) row[d] = 1.0f;
+        if (!parts_.inverse.empty()) std::copy_n(parts_.inverse.data() + d * dim(), dim(), row);
+        for (std::size_t r = 0; r + dim() < query_width(); ++r) row[dim() + r] = parts_.term_basis[r * dim() + d];
+      }
+    }
     if (!has_term()) return;
     const std::size_t tiles = (parts_.run_tokens + term_tile - 1) / term_tile;
     term_tiles_.resize(tiles * rank() * term_tile);
@@ -159,10 +173,11 @@ class CodeSpace {
     }
     PQKV_EXPECTS(offset < parts_.run_tokens);
     std::memset(mean, 0, dim() * sizeof(float));
-    isa::best().accumulate_f32(parts_.term_basis.data(), rank(), dim(), parts_.term_rows.data() + offset * rank(), 1, 0, mean);
+    isa::best().product_f32(parts_.term_basis.data(), rank(), dim(), parts_.term_rows.data() + offset * rank(), 1, 0, mean);
   }
 
   CodeSpaceParts parts_;
+  std::vector<float> query_map_;   // [dim][query_width()]: A⁻¹ and the term's basis side by side
   std::vector<float> term_tiles_;  // parts_.term_rows by tiles, transposed
 };
 

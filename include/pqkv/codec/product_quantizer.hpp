@@ -99,7 +99,10 @@ class ProductQuantizer {
     for (std::size_t s = 0; s < subspaces(); ++s) {
       isa::best().centroid_dots(query + s * width(), width(), codebook_->centroids(s), centroids,
                                 table + s * centroids);
-      if (const float* gains = codebook_->gains(s)) add_gains(gains, query + s * width(), table + s * centroids, 1);
+      if (const float* gains = codebook_->gains(s)) {
+        const float square = squared_length(query + s * width());
+        for (std::size_t c = 0; c < centroids; ++c) table[s * centroids + c] += gains[c] * square;
+      }
     }
   }
 
@@ -109,16 +112,21 @@ class ProductQuantizer {
       isa::best().centroid_dots4(queries + s * width(), stride, width(), codebook_->centroids(s), centroids,
                                  table + s * centroids * 4);
       if (const float* gains = codebook_->gains(s)) {
-        for (std::size_t q = 0; q < 4; ++q) add_gains(gains, queries + q * stride + s * width(), table + s * centroids * 4 + q, 4);
+        float squares[4];
+        for (std::size_t q = 0; q < 4; ++q) squares[q] = squared_length(queries + q * stride + s * width());
+        float* entries = table + s * centroids * 4;
+        for (std::size_t c = 0; c < centroids; ++c) {
+          for (std::size_t q = 0; q < 4; ++q) entries[c * 4 + q] += gains[c] * squares[q];
+        }
       }
     }
   }
 
  private:
-  void add_gains(const float* gains, const float* piece, float* table, std::size_t stride) const noexcept {
-    float square = 0;
-    for (std::size_t d = 0; d < width(); ++d) square += piece[d] * piece[d];
-    for (std::size_t c = 0; c < centroids; ++c) table[c * stride] += gains[c] * square;
+  [[nodiscard]] float squared_length(const float* piece) const noexcept {
+    float sum = 0;
+    for (std::size_t d = 0; d < width(); ++d) sum += piece[d] * piece[d];
+    return sum;
   }
 
   explicit ProductQuantizer(std::shared_ptr<const Codebook> codebook) noexcept : codebook_(std::move(codebook)) {}

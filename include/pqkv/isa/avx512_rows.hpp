@@ -104,6 +104,40 @@ inline void accumulate_tile(const T* rows, std::size_t dim, const float* weights
   }
 }
 
+/// 64 columns of one or two queries through all rows, sums in registers.
+template <std::size_t queries>
+inline void product_columns(const float* rows, std::size_t tokens, std::size_t dim, const float* weights, std::size_t stride,
+                               float* outs) noexcept {
+  for (std::size_t d = 0; d < dim; d += 64) {
+    __mmask16 lanes[4];
+    __m512 sums_f32x16[queries][4];
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+      lanes[i] = d + i * 16 < dim ? first_lanes(dim - d - i * 16) : static_cast<__mmask16>(0);
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x16[q][i] = load16(outs + q * dim + d + i * 16, lanes[i]);
+    }
+    for (std::size_t t = 0; t < tokens; ++t) {
+      PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+        const __m512 row_f32x16 = load16(rows + t * dim + d + i * 16, lanes[i]);
+        PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+          sums_f32x16[q][i] = _mm512_fmadd_ps(row_f32x16, _mm512_set1_ps(weights[q * stride + t]), sums_f32x16[q][i]);
+        }
+      }
+    }
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        _mm512_mask_storeu_ps(outs + q * dim + d + i * 16, lanes[i], sums_f32x16[q][i]);
+      }
+    }
+  }
+}
+
+inline void product_f32(const float* rows, std::size_t tokens, std::size_t dim, const float* weights, std::size_t query_count,
+                        std::size_t stride, float* outs) noexcept {
+  std::size_t q = 0;
+  for (; q + 2 <= query_count; q += 2) product_columns<2>(rows, tokens, dim, weights + q * stride, stride, outs + q * dim);
+  if (q < query_count) product_columns<1>(rows, tokens, dim, weights + q * stride, stride, outs + q * dim);
+}
+
 template <class T>
 inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const float* weights,
                        std::size_t query_count, std::size_t stride, float* outs) noexcept {

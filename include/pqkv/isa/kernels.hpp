@@ -43,6 +43,7 @@ struct KernelSet {
   using Accumulate = void (*)(const T* rows, std::size_t tokens, std::size_t dim, const float* weights,
                               std::size_t query_count, std::size_t stride, float* outs) noexcept;
   Accumulate<float> accumulate_f32;
+  Accumulate<float> product_f32;  // the same for a small matrix that is in the caches and stays there
   Accumulate<f16> accumulate_f16;
   Accumulate<bf16> accumulate_bf16;
 

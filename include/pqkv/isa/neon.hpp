@@ -265,7 +265,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.f16_to_f32 = to_f32<f16>, set.f32_to_f16 = from_f32<f16, f16_of, to_f16>;
   set.bf16_to_f32 = to_f32<bf16>, set.f32_to_bf16 = from_f32<bf16, bf16_of, to_bf16>;
   set.dot_f32 = dot<float>, set.dot_f16 = dot<f16>, set.dot_bf16 = dot<bf16>;
-  set.accumulate_f32 = accumulate<float>, set.accumulate_f16 = accumulate<f16>, set.accumulate_bf16 = accumulate<bf16>;
+  set.product_f32 = accumulate<float>, set.accumulate_f32 = accumulate<float>, set.accumulate_f16 = accumulate<f16>, set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;

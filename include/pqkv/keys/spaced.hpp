@@ -20,8 +20,8 @@ class SpacedKeys {
     typename K::QueryTable inner;
     RowsBuffer queries;  // as they came
     RowsBuffer turned;   // turned back by the run's origin
-    RowsBuffer spaced;   // in the space of the codes
-    RowsBuffer term;     // [query][rank]: the turned query times the term's basis; without RoPE [query]: times the mean
+    RowsBuffer spaced;   // in the space of the codes, and behind it [rank]: products with the positional term's basis
+    float constant[max_group] = {};  // without RoPE: products with the mean
     SteppedAngles angles;
     mutable RowsBuffer added;  // the positional term of a tile
   };
@@ -69,9 +69,8 @@ class SpacedKeys {
   void prepare(QueryTable& table, FloatRows queries) const {
     table.queries.shape(queries.count, dim());
     table.turned.shape(queries.count, dim());
-    table.spaced.shape(queries.count, dim());
+    table.spaced.shape(queries.count, space_->query_width());
     table.angles.start(space_->parts().rope, -static_cast<std::int64_t>(std::min<std::size_t>(run_tokens(), 1 << 20)));
-    table.term.shape(queries.count, std::max<std::size_t>(space_->rank(), 1));
     table.added.shape(queries.count, CodeSpace::term_tile);
     for (std::size_t q = 0; q < queries.count; ++q) {
       std::memcpy(table.queries.row(q), queries.row(q), dim() * sizeof(float));
@@ -89,13 +88,10 @@ class SpacedKeys {
       }
     }
     space_->queries_in(table.turned.data(), count, table.spaced.data());
-    inner_.prepare(table.inner, {table.spaced.data(), count, dim()});
+    inner_.prepare(table.inner, {table.spaced.data(), count, dim(), space_->query_width()});
     inner_.turn(table.inner, origin);
-    if (space_->has_term()) {
-      isa::best().dot_f32(space_->parts().term_basis.data(), space_->rank(), dim(), table.turned.data(), count,
-                          table.term.data(), space_->rank());
-    } else if (space_->has_constant()) {
-      isa::best().dot_f32(space_->parts().mean.data(), 1, dim(), table.turned.data(), count, table.term.data(), 1);
+    if (space_->has_constant()) {
+      isa::best().dot_f32(space_->parts().mean.data(), 1, dim(), table.turned.data(), count, table.constant, 1);
     }
   }
 
@@ -103,7 +99,7 @@ class SpacedKeys {
     inner_.score(table.inner, span, scores, stride);
     if (space_->has_constant()) {
       for (std::size_t q = 0; q < table.queries.count(); ++q) {
-        for (std::size_t t = 0; t < span.tokens; ++t) scores[q * stride + t] += table.term.data()[q];
+        for (std::size_t t = 0; t < span.tokens; ++t) scores[q * stride + t] += table.constant[q];
       }
     }
     if (!space_->has_term()) return;
@@ -116,9 +112,10 @@ class SpacedKeys {
       const std::size_t at = span.offset + done;
       const std::size_t size = std::min(tile - at % tile, span.tokens - done);
       table.added.fill(0);
-      kernels.accumulate_f32(space_->term_tile_rows(at / tile), rank, tile, table.term.data(), count, rank, table.added.data());
+      kernels.product_f32(space_->term_tile_rows(at / tile), rank, tile, table.spaced.data() + dim(), count,
+                             space_->query_width(), table.added.data());
       for (std::size_t q = 0; q < count; ++q) {
-        kernels.accumulate_f32(table.added.row(q) + at % tile, 1, size, &one, 1, 1, scores + q * stride + done);
+        kernels.product_f32(table.added.row(q) + at % tile, 1, size, &one, 1, 1, scores + q * stride + done);
       }
       done += size;
     }

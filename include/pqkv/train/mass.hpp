@@ -127,6 +127,7 @@ namespace detail {
             if (space != nullptr) {
               turned = query;
               if (space->turns()) space->parts().rope.turn(-static_cast<double>(t), turned.data());
+              spaced.resize(space->query_width());
               space->queries_in(turned.data(), 1, spaced.data());
             }
             for (std::size_t s = 0; s < shape.subspaces; ++s) {
