@@ -30,9 +30,9 @@ model=("$folder"/*.gguf)
 common=(--model "${model[0]}" --calibration "$folder/tokens_calibration.npy")
 
 windows=sinks=4,recent=32,window=f16
-# Keys turned back to the origin of their run, centred, in the queries' metric, rotated; values likewise, but without runs.
-fitted=centre=1:metric=1:rotate=opq
-best() { echo "k=pq8:m=dim/$1:run=64:$fitted,v=pq8:m=dim/$2:$fitted,sinks=4,recent=$3,window=f16"; }
+# Keys turned back to the origin of their run, centred, in the queries' metric, rotated, trained by importance, with mass
+# correction; values likewise, but without runs and mass.
+best() { echo "k=pq8:m=dim/$1:fit=64,v=pq8:m=dim/$2:fit=1,sinks=4,recent=$3,window=f16"; }
 specs=(
   k=exact:f16,v=exact:f16,window=f16
   k=exact:f16,v=int8:g=32,$windows
@@ -55,9 +55,9 @@ specs=(
   k=pq8:m=dim/8,v=pq8:m=dim/8,$windows
   k=pq8:m=dim/4,v=pq8:m=dim/4,$windows
   # fitted: the keys of a LOOKAT row, 4-bit codes, and about 1, 2, 3 and 4 bits all told
-  k=pq8:m=dim/8:run=64:$fitted,v=exact:f16,$windows
-  k=pq4:m=dim/2:run=64:$fitted,v=int4:g=32,$windows
-  k=pq4:m=dim/4:run=64:$fitted,v=pq4:m=dim/4:$fitted,$windows
+  k=pq8:m=dim/8:fit=64,v=exact:f16,$windows
+  k=pq4:m=dim/2:fit=64,v=int4:g=32,$windows
+  k=pq4:m=dim/4:fit=64,v=pq4:m=dim/4:fit=1,$windows
   "$(best 16 16 32)"
   "$(best 4 8 32)"
   "$(best 4 4 64)"
@@ -77,6 +77,6 @@ $program speed --model "${model[0]}" --tokens "$folder/tokens_calibration.npy" -
   --cache k=exact:f16,v=exact:f16,window=f16 --cache k=exact:f16,v=int4:g=32,recent=32,window=f16 \
   --cache k=pq8:m=dim/8,v=exact:f16,recent=32,window=f16 --cache k=pq4:m=dim/4,v=int4:g=32,recent=32,window=f16 \
   --cache k=pq4:m=dim/4,v=pq4:m=dim/4,recent=32,window=f16 \
-  --cache "k=pq4:m=dim/2:run=64:$fitted,v=int4:g=32,recent=32,window=f16" \
-  --cache "k=pq8:m=dim/4:run=64:$fitted,v=int4:g=32,recent=32,window=f16" \
+  --cache "k=pq4:m=dim/4:fit=128,v=int4:g=32,recent=32,window=f16" \
+  --cache "k=pq8:m=dim/8:fit=256,v=int4:g=32,recent=32,window=f16" \
   --json $out/speed.json --markdown $out/speed.md --svg $out/speed.svg | tee $out/speed.txt

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# bash examples/kv_report/ablation.sh FOLDER: what each idea in front of product codes does on its own and with the others,
+# on the calibration_* and evaluation_* texts of a folder (queries, keys, values of a model with RoPE base 10,000 and
+# neighbouring pairs). Writes build/ablation.{txt,json,html}. Expects what examples/run.sh installs.
+set -euo pipefail
+if [ $# -ne 1 ]; then
+  echo "usage: bash examples/kv_report/ablation.sh FOLDER" >&2
+  exit 2
+fi
+folder=$(cd "$1" && pwd)
+cd "$(dirname "$0")/../.."
+program=build/examples/examples/kv_report/kv_report
+cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF >/dev/null
+cmake --build build/examples --target kv_report
+
+arguments=(--rope-theta 10000)
+for keys in "$folder"/*_keys.npy; do
+  text=${keys%_keys.npy}
+  case $(basename "$text") in
+    calibration_*) kind=calibration- ;;
+    evaluation_*) kind= ;;
+    *) continue ;;
+  esac
+  arguments+=(--${kind}queries "${text}_queries.npy" --${kind}keys "$keys" --${kind}values "${text}_values.npy")
+done
+
+# Keys at half a bit and a bit per element, nothing kept exact.
+for m in 4 8; do
+  for fitted in "" :importance=1 :metric=1 :rotate=opq :run=64 :run=64:centre=1 :run=64:centre=1:rotate=deal \
+    :run=64:centre=1:rotate=hadamard :run=64:centre=1:rotate=balance :run=64:centre=1:metric=1 \
+    :run=64:centre=1:metric=1:rotate=deal :run=64:centre=1:metric=1:rotate=auto :run=64:centre=1:metric=1:rotate=opq \
+    :run=64:centre=1:metric=1:rotate=opq:importance=1 :fit=64 :fit=16 :fit=256 :fit=1024; do
+    arguments+=(--policy "k=pq8:m=$m$fitted,v=exact:f16,window=f16")
+  done
+done
+# Values at a bit per element; their metric needs the output projection, which is not in these files.
+for fitted in "" :centre=1 :rotate=balance :rotate=opq :centre=1:rotate=opq :importance=1 :fit=1:metric=0; do
+  arguments+=(--policy "k=exact:f16,v=pq8:m=8$fitted,window=f16")
+done
+# Formats at a bit per element.
+for format in pq4:m=16 pq6:m=8 pq44:m=8 pq8:m=8; do
+  arguments+=(--policy "k=$format:fit=64,v=exact:f16,window=f16")
+done
+$program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt
