@@ -92,6 +92,20 @@ void compare(std::size_t dim, const Limits& limits) {
   }
 }
 
+/// The library against itself: a pair of formats at 4 + 5 bits against exact caches in f32 and f16.
+void compare_own(std::size_t dim) {
+  Entry coded("k=pq4:m=dim/4,v=int4:g=32", dim), full("k=exact:f32,v=exact:f32", dim), half("k=exact:f16,v=exact:f16", dim);
+  const std::vector<float> query = random_floats(dim, 2);
+  Contest contest;
+  const std::size_t ours = coded.enter(contest, query, 1, dim);
+  const std::size_t f32 = full.enter(contest, query, 1, dim), f16 = half.enter(contest, query, 1, dim);
+  contest.hold(15);
+  const std::string name = fmt::format("attend pq4 m=dim/4 + int4:g=32 dim {} group 1", dim);
+  print_figure(name, contest.time(ours), "ns/tok");
+  print_target(name + ", × own exact f32", contest.faster(ours, f32), 6);
+  print_target(name + ", × own exact f16", contest.faster(ours, f16), 4);
+}
+
 /// Cold heads of `tokens` tokens.
 struct Context {
   std::vector<HeadCache<AnyKeys, AnyValues>> heads;
@@ -122,6 +136,7 @@ struct Context {
 
 void attend_targets(const Limits& limits) {
   for (const std::size_t dim : {64, 128}) compare(dim, limits);
+  compare_own(128);
 }
 
 void context_targets() {
