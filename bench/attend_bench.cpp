@@ -28,7 +28,7 @@ void register_attend() {
   register_groups("attend",
                   {"k=exact:f32,v=exact:f32", "k=exact:f16,v=exact:f16", "k=exact:f16,v=int8:g=32",
                    "k=exact:f16,v=int4:g=32", "k=pq8:m=dim/8,v=int4:g=32", "k=pq4:m=dim/4,v=int4:g=32",
-                   "k=pq4:m=dim/4,v=int2:g=32", "k=pq4:m=dim/4,v=pq4:m=dim/4", "k=pq44:m=dim/8,v=int4:g=32"},
+                   "k=pq4:m=dim/4,v=int2:g=32", "k=pq4:m=dim/4,v=pq4:m=dim/4", "k=pq4:m=dim/8:stages=2,v=int4:g=32"},
                   attend_heads);
 }
 

@@ -31,6 +31,6 @@ void prepare_tables(benchmark::State& state, const std::string& text, std::size_
 
 }  // namespace
 
-void register_table() { register_groups("table", {"pq8:m=dim/8", "pq6:m=dim/8", "pq44:m=dim/8", "pq4:m=dim/4"}, prepare_tables); }
+void register_table() { register_groups("table", {"pq8:m=dim/8", "pq6:m=dim/8", "pq4:m=dim/8:stages=2", "pq4:m=dim/4"}, prepare_tables); }
 
 }  // namespace pqkv::bench

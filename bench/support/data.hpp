@@ -42,7 +42,7 @@ inline void must(const Status& status) {
 
 [[nodiscard]] inline std::shared_ptr<const Codebook> random_codebook(const CodebookShape& shape,
                                                                      std::uint64_t seed = 7) {
-  return must(Codebook::make(shape, random_floats(shape.dim * shape.centroids, seed)));
+  return must(Codebook::make(shape, random_floats(shape.floats(), seed)));
 }
 
 /// A format with random centroids where it needs some: keys("pq4:m=dim/4", 128).

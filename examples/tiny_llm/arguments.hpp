@@ -17,7 +17,8 @@ inline constexpr std::string_view usage =
 
   tiny_llm generate   --model M (--prompt TEXT | --prompt-file F) [--cache SPEC] [-n N] [--temperature T] [--top-p P]
   tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N]
-                      [--code-waiting 1] [--json F] [--markdown F] [--svg F]
+                      [--prompt-tokens N] [--code-waiting 1] [--json F] [--markdown F] [--svg F]
+  tiny_llm allocate   --model M --calibration F --bits B --cache SPEC --cache SPEC … [--rule RULE] [--chunks N] [-o F]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
   tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N] [--code-waiting 1] [--markdown F]
@@ -25,11 +26,16 @@ inline constexpr std::string_view usage =
                       [--json F] [--markdown F] [--svg F]
 
   --model M        a GGUF file of architecture llama, or a llama2.c checkpoint (then --tokenizer F for text)
-  --cache SPEC     such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64; one per layer: SPEC;SPEC;…  (pqkv's README: grammar)
+  --cache SPEC     such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64; one per layer or kv head: SPEC;SPEC;…  (pqkv's README: grammar)
   --codebooks D    the folder that calibrate wrote; or --calibration F: tokens to train codebooks on, there and then
   --tokens F       .npy of token ids
-  --chunks N       of the model's context (or --context N) each; default 40, calibrate 16, dump 1
-  --from N         score positions from N on; default 0
+  --chunks N       of the model's context (or --context N) each; default 40, dump and allocate 1, calibrate all
+  --bits B         bits per element all told, keys and values together; every --cache is a choice for both sides of each head
+  --rule RULE      measured (default: divergence on the last --chunks of the calibration text, which train nothing here),
+                   norms (Quantize What Counts), asymmetric (AsymKV), boundary (first and last layers finer)
+  --from N         score positions from N on; default 0, or the prompt's tokens
+  --prompt-tokens N  codebooks for each chunk from its own first N tokens: those of --codebooks or --calibration refined on
+                   them, or where neither is given, trained on nothing else
   --code-waiting 1 attend through codes to tokens that wait for their block, too (nothing exact but sinks and recent)
   --fake-history N tokens drawn from the keys and values of --tokens, not run through the model; default
                    4096,16384,65536,262144; speed builds all caches at once: mind the memory
@@ -37,13 +43,18 @@ inline constexpr std::string_view usage =
   --threads N      default: one per core       --seed N   default 1
 )";
 
-/// One spec, or one per layer.
+/// One spec, or one per layer, or one per kv head.
 using LayerSpecs = std::vector<pqkv::CacheSpec>;
 
 [[nodiscard]] inline std::string text_of(const LayerSpecs& specs) {
   std::string text;
   for (const pqkv::CacheSpec& spec : specs) text += (text.empty() ? "" : ";") + spec.text;
   return text;
+}
+
+/// The same for tables: of many specs the first.
+[[nodiscard]] inline std::string short_text_of(const LayerSpecs& specs) {
+  return specs.size() == 1 ? specs[0].text : pqkv::message(specs[0].text, " and ", specs.size() - 1, " more");
 }
 
 class Arguments {
@@ -88,7 +99,7 @@ class Arguments {
     }
     return number;
   }
-  /// Every --cache, each one spec or one per layer.
+  /// Every --cache, each one spec, one per layer or one per kv head.
   [[nodiscard]] pqkv::Result<std::vector<LayerSpecs>> caches(const std::string& fallback = "") const {
     std::vector<std::string> texts;
     const auto [first, last] = values_.equal_range("--cache");

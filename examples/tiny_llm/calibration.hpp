@@ -4,6 +4,7 @@
 #include <pqkv/adapt/zlib.hpp>
 #include <pqkv/io/codebook_file.hpp>
 #include <pqkv/io/file.hpp>
+#include <pqkv/spec/any_cache.hpp>
 #include <pqkv/train.hpp>
 
 #include <filesystem>
@@ -39,55 +40,36 @@ class Books {
     };
   }
 
-  /// Trains what the specs (one, or one per layer) need and is not there yet.
+  /// Trains what the specs (one, one per layer or one per head) need and is not there yet; where `start` has it, that is
+  /// refined on the rows instead (pqkv::refine_codebook).
   [[nodiscard]] pqkv::Status train(const Model& model, const std::vector<pqkv::CacheSpec>& specs, const CollectedRows& rows,
-                                   std::uint64_t seed, const common::Workers& workers,
-                                   common::ProgressBar* progress) {
-    struct Task {
-      std::size_t layer, head;
-      pqkv::Side side;
-      pqkv::CodebookRequest request;
-    };
-    std::vector<Task> tasks;
-    for (std::size_t layer = 0; layer < model.layers_count; ++layer) {
-      const pqkv::CacheSpec& spec = specs[specs.size() == 1 ? 0 : layer];
-      const auto keys = pqkv::key_codebook_request(spec.keys, model.dim);
-      if (!keys) return keys.error();
-      const auto values = pqkv::value_codebook_request(spec.values, model.dim);
-      if (!values) return values.error();
-      for (std::size_t head = 0; head < model.kv_heads; ++head) {
-        for (const auto& [side, request] : {std::pair{pqkv::Side::keys, *keys}, {pqkv::Side::values, *values}}) {
-          if (request && find(layer, head, side, *request) == nullptr) tasks.push_back({layer, head, side, *request});
-        }
-      }
-    }
-    const std::size_t count = rows.positions.size();
+                                   std::uint64_t seed, const common::Workers& workers, common::ProgressBar* progress,
+                                   const Books* start = nullptr) {
+    const auto tasks = tasks_of(model, specs);
+    if (!tasks) return tasks.error();
     std::mutex mutex;
     pqkv::Status failure;
-    workers.run(tasks.size(), [&](std::size_t i, std::size_t) {
-      const auto& [layer, head, side, request] = tasks[i];
-      const HeadRows& data = rows.head(layer, head);
-      pqkv::FitSamples samples;
-      samples.importance = data.importance;
-      if (side == pqkv::Side::keys) {
-        samples.rows = {data.keys.data(), count, model.dim};
-        samples.positions = rows.positions;
-        samples.queries = {data.queries.data(), count * model.group(), model.dim};
-        samples.group = model.group();
-        samples.rope = rope_of(model);
-      } else {
-        samples.rows = {data.values.data(), count, model.dim};
-        samples.value_metric = value_metric(model, layer, head);
+    workers.run(tasks->size(), [&](std::size_t i, std::size_t) {
+      const auto& [layer, head, side, request] = (*tasks)[i];
+      {
+        const std::lock_guard lock(mutex);
+        if (find(layer, head, side, request) != nullptr) return;
       }
+      const auto begun = start == nullptr ? nullptr : start->find(layer, head, side, request);
+      const pqkv::FitSamples samples = samples_of(model, rows, layer, head, side);
       pqkv::TrainOptions options;
       options.seed = seed;
-      auto trained = pqkv::train_fitted(samples, request.fit, request.shape, options);
+      auto book = [&]() -> pqkv::Result<std::shared_ptr<const pqkv::Codebook>> {
+        if (begun != nullptr) return pqkv::refine_codebook(*begun, samples);
+        auto trained = pqkv::train_fitted(samples, request.fit, request.shape, options);
+        if (!trained) return trained.error();
+        return std::move(trained->codebook);
+      }();
       const std::lock_guard lock(mutex);
-      if (trained) {
-        books_[name_of(layer, head, side, request)] = trained->codebook;
+      if (book) {
+        books_[name_of(layer, head, side, request)] = std::move(*book);
       } else if (failure) {
-        failure = pqkv::Error{trained.error().code,
-                              pqkv::message("layer ", layer, " head ", head, ": ", trained.error().message)};
+        failure = pqkv::Error{book.error().code, pqkv::message("layer ", layer, " head ", head, ": ", book.error().message)};
       }
       if (progress != nullptr) progress->advance(pqkv::message("layer ", layer, " head ", head));
     });
@@ -128,6 +110,50 @@ class Books {
  private:
   static constexpr const char* extension = ".pqkv";
 
+  struct Task {
+    std::size_t layer, head;
+    pqkv::Side side;
+    pqkv::CodebookRequest request;
+    [[nodiscard]] bool operator==(const Task&) const noexcept = default;
+  };
+  /// What the specs ask for, each codebook once.
+  [[nodiscard]] static pqkv::Result<std::vector<Task>> tasks_of(const Model& model, const std::vector<pqkv::CacheSpec>& specs) {
+    const pqkv::CacheShape shape = cache_shape(model);
+    if (pqkv::Status counts = pqkv::check_spec_count(specs.size(), shape); !counts) return counts.error();
+    std::vector<Task> tasks;
+    for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+      for (std::size_t head = 0; head < shape.kv_heads; ++head) {
+        const pqkv::CacheSpec& spec = specs[pqkv::spec_index(specs.size(), shape, layer, head)];
+        const auto keys = pqkv::key_codebook_request(spec.keys, model.dim);
+        if (!keys) return keys.error();
+        const auto values = pqkv::value_codebook_request(spec.values, model.dim);
+        if (!values) return values.error();
+        if (*keys) tasks.push_back({layer, head, pqkv::Side::keys, **keys});
+        if (*values) tasks.push_back({layer, head, pqkv::Side::values, **values});
+      }
+    }
+    return tasks;
+  }
+  /// `rows` must outlive what is returned.
+  [[nodiscard]] static pqkv::FitSamples samples_of(const Model& model, const CollectedRows& rows, std::size_t layer,
+                                                   std::size_t head, pqkv::Side side) {
+    const std::size_t count = rows.positions.size();
+    const HeadRows& data = rows.head(layer, head);
+    pqkv::FitSamples samples;
+    samples.importance = data.importance;
+    if (side == pqkv::Side::keys) {
+      samples.rows = {data.keys.data(), count, model.dim};
+      samples.positions = rows.positions;
+      samples.queries = {data.queries.data(), count * model.group(), model.dim};
+      samples.group = model.group();
+      samples.rope = rope_of(model);
+    } else {
+      samples.rows = {data.values.data(), count, model.dim};
+      samples.value_metric = value_metric(model, layer, head);
+    }
+    return samples;
+  }
+
   [[nodiscard]] static const char* rotation_suffix(pqkv::Rotation rotation) {
     switch (rotation) {
       case pqkv::Rotation::dealt: return "-deal";
@@ -145,6 +171,7 @@ class Books {
     const pqkv::FitOptions& fit = request.fit;
     return pqkv::message("layer", layer, "-head", head, side == pqkv::Side::keys ? "-keys" : "-values", "-m",
                          request.shape.subspaces, "-", request.shape.centroids,
+                         request.shape.stages == 1 ? "" : pqkv::message("x", request.shape.stages),
                          fit.run_tokens == 0 ? "" : pqkv::message("-run", fit.run_tokens), fit.centre ? "-centre" : "",
                          fit.metric ? "-metric" : "", rotation_suffix(fit.rotation), fit.importance ? "-importance" : "",
                          fit.mass ? "-mass" : "");

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tiny_llm/allocate.hpp"
 #include "tiny_llm/retrieve.hpp"
 #include "tiny_llm/sampling.hpp"
 #include "tiny_llm/session.hpp"
@@ -81,7 +82,9 @@ inline constexpr int exit_bad_input = 2;
 [[nodiscard]] inline pqkv::Status perplexity(const Arguments& arguments, std::FILE* out) {
   const auto caches = arguments.caches();
   if (!caches) return caches.error();
-  const auto from = arguments.whole("--from", 0);
+  const auto prompt = arguments.whole("--prompt-tokens", 0);
+  if (!prompt) return prompt.error();
+  const auto from = arguments.whole("--from", *prompt);
   if (!from) return from.error();
   const auto options = attend_options(arguments);
   if (!options) return options.error();
@@ -94,9 +97,10 @@ inline constexpr int exit_bad_input = 2;
   }
   const auto books = find_books(arguments, *session, *caches);
   if (!books) return books.error();
-  if (pqkv::Status status = check_caches(session->model, *caches, *books); !status) return status;
+  const bool waits = *prompt != 0 && books->size() == 0;  // for each text to train its own
+  if (pqkv::Status status = waits ? pqkv::Status() : check_caches(session->model, *caches, *books); !status) return status;
   common::ProgressBar progress(text->chunks.size() * caches->size());
-  const auto results = measure_perplexity(session->model, text->chunks, *caches, books->source(), *from, *options,
+  const auto results = measure_perplexity(session->model, text->chunks, *caches, *books, *prompt, *from, *options,
                                           session->workers, &progress);
   if (!results) return results.error();
   fmt::print(out, "{} chunks of {} tokens, scored from position {}\n\n{}", text->chunks.size(),
@@ -124,6 +128,48 @@ inline constexpr int exit_bad_input = 2;
   if (pqkv::Status status = books.save(*folder); !status) return status;
   fmt::print(out, "{} codebooks from {} tokens in {}\n", books.size(), text->chunks.size() * context, *folder);
   return {};
+}
+
+[[nodiscard]] inline pqkv::Status allocate(const Arguments& arguments, std::FILE* out) {
+  const auto ladder = arguments.caches();
+  if (!ladder) return ladder.error();
+  const auto bits = arguments.real("--bits", 0);
+  if (!bits) return bits.error();
+  const auto count = arguments.whole("--chunks", 1);
+  if (!count) return count.error();
+  const auto options = attend_options(arguments);
+  if (!options) return options.error();
+  const std::string rule = arguments.text("--rule", "measured");
+  for (const LayerSpecs& specs : *ladder) {
+    if (specs.size() != 1) return Arguments::bad("--cache ", text_of(specs), ": a choice is one spec for all heads");
+  }
+  const auto session = open_session(arguments);
+  if (!session) return session.error();
+  const Model& model = session->model;
+  const auto text = read_chunks(arguments, "--calibration", model, all_chunks);
+  if (!text) return text.error();
+  if (*count == 0 || *count >= text->chunks.size()) {
+    return Arguments::bad("--chunks ", *count, ": the calibration text has ", text->chunks.size(), ", some of them to train on");
+  }
+  const auto split = text->chunks.end() - static_cast<std::ptrdiff_t>(*count);
+  const auto rows = collect_rows(model, {text->chunks.begin(), split}, session->workers, true);
+  if (!rows) return rows.error();
+  Books books;
+  common::ProgressBar training(ladder->size() * 2 * model.layers_count * model.kv_heads);
+  if (pqkv::Status status = train_books(books, *session, *ladder, *rows, &training); !status) return status;
+  auto slots = slots_of(model, *ladder, books, text->chunks.front().size());
+  if (!slots) return slots.error();
+  common::ProgressBar measuring(slots->size() * ladder->size() * *count);
+  if (rule == "measured") {
+    const pqkv::Status status = measure_slots(model, {split, text->chunks.end()}, *ladder, books, *options, session->workers,
+                                              &measuring, *slots);
+    if (!status) return status;
+  }
+  const auto chosen = rule == "measured" ? pqkv::allocate_bits(*slots, *bits) : allocate_by_rule(model, *slots, rule, *bits);
+  if (!chosen) return chosen.error();
+  const std::string specs = allocated_text(*ladder, *chosen);
+  fmt::print(out, "{}\n{}\n", table_text(model, *slots, *chosen), specs);
+  return write_result(arguments, "-o", specs + "\n");
 }
 
 /// queries.npy, keys.npy and values.npy, [layers, heads, tokens, dim], f16, of one chunk; chunk c > 0 as queries_c.npy …
@@ -187,9 +233,9 @@ inline constexpr int exit_bad_input = 2;
     auto cases = measure_retrieval(session->model, *tokens, specs, books->source(), *trials, session->seed, *options,
                                    session->workers);
     if (!cases) return cases.error();
-    fmt::print(out, "{}", table_text(text_of(specs), *cases));
+    fmt::print(out, "{}", table_text(short_text_of(specs), *cases));
     std::fflush(out);
-    results.emplace_back(text_of(specs), std::move(*cases));
+    results.emplace_back(short_text_of(specs), std::move(*cases));
   }
   return write_result(arguments, "--markdown", markdown_text(results));
 }
@@ -243,8 +289,9 @@ inline constexpr int exit_bad_input = 2;
   static constexpr Command commands[] = {
       {"generate", "--model --tokenizer --prompt --prompt-file --cache --codebooks --calibration -n --temperature --top-p --seed "
                    "--threads", generate},
-      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --json --markdown --svg "
+      {"perplexity", "--model --tokens --cache --codebooks --calibration --context --chunks --from --prompt-tokens --json --markdown --svg "
                      "--code-waiting --seed --threads", perplexity},
+      {"allocate", "--model --calibration --cache --bits --rule --context --chunks --code-waiting -o --seed --threads", allocate},
       {"calibrate", "--model --tokens --cache -o --context --chunks --seed --threads", calibrate},
       {"dump", "--model --tokens -o --context --chunks --seed --threads", dump},
       {"retrieve", "--model --tokens --cache --codebooks --calibration --trials --code-waiting --markdown --seed --threads",

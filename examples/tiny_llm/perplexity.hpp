@@ -19,6 +19,7 @@ namespace tiny_llm {
 
 struct PerplexityResult {
   std::string policy;
+  std::string name;               ///< the policy as tables have it
   double mean_nll = 0;            ///< nats per scored token
   double perplexity = 0;
   double perplexity_stderr = 0;   ///< of the mean over tokens, carried to perplexity
@@ -77,10 +78,24 @@ struct ChunkScores {
 
 }  // namespace detail
 
-/// Scores every spec on every chunk, from position `from` on; chunks are shared among the workers.
+/// The books for one text: refined on the first `tokens` of it, or trained on them where there are none yet; 0: `books`.
+[[nodiscard]] inline pqkv::Result<Books> books_for(const Model& model, const std::vector<LayerSpecs>& specs, const Books& books,
+                                                   std::span<const std::uint32_t> text, std::size_t tokens) {
+  if (tokens == 0) return books;
+  Books mine;
+  const common::Workers alone(1);  // the workers have a text each
+  const auto rows = collect_rows(model, {text.first(std::min(tokens, text.size()))}, alone, true);
+  if (!rows) return rows.error();
+  for (const LayerSpecs& one : specs) {
+    if (pqkv::Status status = mine.train(model, one, *rows, 1, alone, nullptr, &books); !status) return status.error();
+  }
+  return mine;
+}
+
+/// Scores every spec on every chunk, from position `from` on; chunks are shared among the workers. `prompt`: see books_for.
 [[nodiscard]] inline pqkv::Result<std::vector<PerplexityResult>> measure_perplexity(
     const Model& model, const std::vector<std::span<const std::uint32_t>>& chunks, const std::vector<LayerSpecs>& specs,
-    const pqkv::CodebookSource& codebooks, std::size_t from, const pqkv::AttendOptions& options,
+    const Books& books, std::size_t prompt, std::size_t from, const pqkv::AttendOptions& options,
     const common::Workers& workers, common::ProgressBar* progress) {
   const LayerSpecs exact{*pqkv::parse_cache_spec("k=exact:f32,v=exact:f32")};
   std::vector<std::vector<detail::ChunkScores>> scores(specs.size(), std::vector<detail::ChunkScores>(chunks.size()));
@@ -96,8 +111,10 @@ struct ChunkScores {
       exact_scores[c].nll.push_back(-detail::log_probabilities(&(*exact_logits)(static_cast<Eigen::Index>(t), 0),
                                                                model.vocabulary)[chunks[c][t + 1]]);
     }
+    const auto mine = books_for(model, specs, books, chunks[c], prompt);
+    if (!mine) return void(failures[c] = mine.error());
     for (std::size_t s = 0; s < specs.size(); ++s) {
-      auto sequence = make_sequence(model, specs[s], codebooks);
+      auto sequence = make_sequence(model, specs[s], mine->source());
       if (!sequence) return void(failures[c] = sequence.error());
       auto chunk = detail::score_chunk(model, *sequence, chunks[c], *exact_logits, from, options);
       if (!chunk) return void(failures[c] = chunk.error());
@@ -105,9 +122,10 @@ struct ChunkScores {
       if (c == 0) {
         const pqkv::AnyCache& cache = sequence->cache;
         results[s].cache_bytes = cache.bytes();
-        for (std::size_t l = 0; l < model.layers_count; ++l) {
-          const auto& head = cache.head(l, 0);
-          const auto share = 1.0 / static_cast<double>(model.layers_count);
+        const std::size_t heads = model.layers_count * model.kv_heads;
+        for (std::size_t h = 0; h < heads; ++h) {
+          const auto& head = cache.head(h / model.kv_heads, h % model.kv_heads);
+          const auto share = 1.0 / static_cast<double>(heads);
           const auto bits = [&](std::size_t block_bytes) {
             return share * pqkv::bits_per_element(chunks[c].size(), model.dim, head.options(), block_bytes,
                                                   head.keys().run_tokens());
@@ -132,6 +150,7 @@ struct ChunkScores {
   for (std::size_t s = 0; s < specs.size(); ++s) {
     PerplexityResult& r = results[s];
     r.policy = text_of(specs[s]);
+    r.name = short_text_of(specs[s]);
     std::vector<double> nll, divergence;
     double equal = 0, seconds = 0, tokens = 0;
     for (const detail::ChunkScores& chunk : scores[s]) {
@@ -160,14 +179,14 @@ struct ChunkScores {
 
 [[nodiscard]] inline std::string table_text(const std::vector<PerplexityResult>& results) {
   std::size_t width = 5;
-  for (const PerplexityResult& r : results) width = std::max(width, r.policy.size());
+  for (const PerplexityResult& r : results) width = std::max(width, r.name.size());
   std::string text = fmt::format("{:<{}}  {:>6} {:>6} {:>6}  {:>16} {:>8}  {:>8} {:>8} {:>6}  {:>8} {:>9}\n", "cache", width,
                                  "K bits", "V bits", "both", "perplexity", "change", "KLD", "KLD 99%", "top-1", "tokens/s",
                                  "cache KiB");
   for (const PerplexityResult& r : results) {
     text += fmt::format("{:<{}}  {:>6.2f} {:>6.2f} {:>6.2f}  {:>8.3f} ± {:>5.3f} {:>+8.3f}  {:>8.5f} {:>8.5f} {:>6.3f}  "
                         "{:>8.0f} {:>9.0f}\n",
-                        r.policy, width, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
+                        r.name, width, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
                         r.perplexity_change, r.kld_mean, r.kld_p99, r.top1_equal, r.decode_tokens_per_s,
                         static_cast<double>(r.cache_bytes) / 1024);
   }
@@ -181,7 +200,7 @@ struct ChunkScores {
   for (std::size_t i = 0; i < results.size(); ++i) {
     const PerplexityResult& r = results[i];
     text += fmt::format("| {} | `{}` | {:.2f} | {:.2f} | {:.2f} | {:.2f} ± {:.2f} | {:+.3f} | {:.5f} | {:.4f} | {:.3f} |\n",
-                        i + 1, r.policy, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
+                        i + 1, r.name, r.key_bits, r.value_bits, r.bits_all_told, r.perplexity, r.perplexity_stderr,
                         r.perplexity_change, r.kld_mean, r.kld_p99, r.top1_equal);
   }
   return text;
@@ -192,7 +211,7 @@ struct ChunkScores {
   for (std::size_t i = 0; i < results.size(); ++i) {
     const PerplexityResult& r = results[i];
     points.push_back({r.bits_all_told, r.kld_mean, i + 1,
-                      fmt::format("{}: {:.2f} bits, {:.4g}", r.policy, r.bits_all_told, r.kld_mean), common::family_of(r.policy)});
+                      fmt::format("{}: {:.2f} bits, {:.4g}", r.name, r.bits_all_told, r.kld_mean), common::family_of(r.policy)});
   }
   constexpr double rounding = 1e-6;
   return {"Divergence of the next-token distribution", common::Axis("bits per element, K and V (log)", common::Scale::twofold),

@@ -103,7 +103,7 @@ namespace detail {
     for (std::size_t s = 0; s < specs.size(); ++s) {
       const auto middle = seconds[s].begin() + static_cast<std::ptrdiff_t>(seconds[s].size() / 2);
       std::nth_element(seconds[s].begin(), middle, seconds[s].end());
-      results.push_back({text_of(specs[s]), s + 1, history, 1 / *middle, sequences[s].cache.bytes()});
+      results.push_back({short_text_of(specs[s]), s + 1, history, 1 / *middle, sequences[s].cache.bytes()});
     }
   }
   return results;

@@ -75,7 +75,7 @@ TEST_CASE("what a table bounds is never exceeded") {
   };
   check(Pq4Keys::make(random_codebook(dim, 12, 16)).value());
   check(Pq6Keys::make(random_codebook(dim, 12, 64)).value());
-  check(Pq44Keys::make(random_codebook(dim, 12, 32)).value());
+  check(Pq4Keys::make(random_codebook(dim, 12, 16, 2)).value());
 }
 
 TEST_CASE("a layer of few heads and many tokens is cut into shares that add up") {

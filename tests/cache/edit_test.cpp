@@ -80,7 +80,7 @@ std::vector<AnyKeys> all_keys() {
   return policies;
 }
 
-/// pq4, pq44 and pq6 score through tables of bytes.
+/// pq4 and pq6 score through tables of bytes.
 bool table_error(const AnyKeys& keys) { return keys.describe().starts_with("pq4") || keys.describe().starts_with("pq6"); }
 
 }  // namespace

@@ -9,7 +9,7 @@ using namespace pqkv::test;
 
 namespace {
 
-// Scores and sums are float sums of up to 256 products of order 1. Tables of pq4, pq6 and pq44 are 8-bit: scale/2 per subspace.
+// Scores and sums are float sums of up to 256 products of order 1. Tables of pq4 and pq6 are 8-bit: scale/2 per subspace.
 constexpr double float_tolerance = 2e-4;
 constexpr double table_tolerance = 0.03;
 

@@ -46,7 +46,7 @@ TEST_CASE("every mistake in a spec is named") {
   };
   mentions("k=pq4:m=dim/4,v=int4", "no error");
   mentions("k=exact:f16,v=pq8:m=4,sinks=0,recent=0", "no error");
-  mentions("k=pq9,v=int4", "unknown key format 'pq9'; known: exact, pq8, pq6, pq44, pq4");
+  mentions("k=pq9,v=int4", "unknown key format 'pq9'; known: exact, pq8, pq6, pq4");
   mentions("k=pq8,v=int5", "unknown value format 'int5'");
   mentions("k=pq8:n=4,v=int4", "no parameter 'n'; it takes m=N");
   mentions("k=pq8:m=x,v=int4", "'x' is not a number for m");
@@ -101,7 +101,7 @@ TEST_CASE("mistakes in what is to be fitted are named") {
   refused("pq8:fit=7", "fit=7: choose 16, or a multiple of 32 up to 4096");
   refused("pq8:fit=64", "fit=64: choose 0 or 1", false);
   refused("pq4:importance=2", "importance=2: choose 0 or 1");
-  refused("pq44:mass=1", "pq44: mass=1: sums of two centroids have no mass correction");
+  refused("pq4:stages=2:mass=1", "pq4: mass=1: sums of centroids have no mass correction");
   refused("pq8:mass=1", "has no parameter 'mass'", false);
   refused("pq8:run=64", "has no parameter 'run'", false);
   refused("exact:centre=1", "has no parameter 'centre'");
@@ -132,7 +132,7 @@ TEST_CASE("a codebook must come with the space that the spec asks for") {
 
 TEST_CASE("the list of formats has every parameter") {
   const std::string list = list_formats();
-  for (const char* text : {"m=N subspaces (default dim/8); fitted", "fit=N", "run=N", "centre=1", "metric=1", "rotate=", "importance=1", "mass=1"}) {
+  for (const char* text : {"m=N subspaces (default dim/8), stages=N; fitted", "fit=N", "run=N", "centre=1", "metric=1", "rotate=", "importance=1", "mass=1"}) {
     INFO(text);
     CHECK(list.find(text) != std::string::npos);
   }
@@ -162,7 +162,7 @@ TEST_CASE("fit turns everything on, and single parameters overrule it") {
   CHECK(keys("pq8:fit=64") == FitOptions{64, true, true, Rotation::learned, true, true});
   CHECK(keys("pq8:run=64:centre=1:metric=1:rotate=opq:importance=1:mass=1") == keys("pq8:fit=64"));
   CHECK(keys("pq4:fit=128:run=32:mass=0:rotate=deal") == FitOptions{32, true, true, Rotation::dealt, true, false});
-  CHECK(keys("pq44:fit=64") == FitOptions{64, true, true, Rotation::learned, true, false});
+  CHECK(keys("pq4:stages=2:fit=64") == FitOptions{64, true, true, Rotation::learned, true, false});
   CHECK(values("pq8:fit=1") == FitOptions{0, true, true, Rotation::learned, true, false});
   CHECK(values("pq4:fit=1:centre=0") == FitOptions{0, false, true, Rotation::learned, true, false});
   CHECK_FALSE(values("pq4:fit=0").any());

@@ -12,8 +12,10 @@
 namespace pqkv::test {
 
 /// A codebook of random centroids: conformance does not depend on training.
-inline std::shared_ptr<const Codebook> random_codebook(std::size_t dim, std::size_t subspaces, std::size_t centroids) {
-  return Codebook::make({dim, subspaces, centroids}, normal_floats(dim * centroids, 7)).value();
+inline std::shared_ptr<const Codebook> random_codebook(std::size_t dim, std::size_t subspaces, std::size_t centroids,
+                                                       std::size_t stages = 1) {
+  const CodebookShape shape{dim, subspaces, centroids, stages};
+  return Codebook::make(shape, normal_floats(shape.floats(), 7)).value();
 }
 
 /// The spaces in front of which formats are tried: every part is in one with and in one without each other part. Runs have
@@ -36,8 +38,12 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   for (const std::size_t width : {2, 4, 16}) {
     policies.emplace_back(Pq8Keys::make(random_codebook(dim, dim / width, 256)).value());
     policies.emplace_back(Pq6Keys::make(random_codebook(dim, dim / width, 64)).value());
-    policies.emplace_back(Pq44Keys::make(random_codebook(dim, dim / width, 32)).value());
     policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / width, 16)).value());
+  }
+  for (const std::size_t stages : {2, 3}) {
+    policies.emplace_back(Pq8Keys::make(random_codebook(dim, dim / 16, 256, stages)).value());
+    policies.emplace_back(Pq6Keys::make(random_codebook(dim, dim / 16, 64, stages)).value());
+    policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / 8, 16, stages)).value());
   }
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
@@ -69,6 +75,10 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   for (const std::size_t width : {2, 4, 16}) {
     policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / width, 256)).value());
     policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / width, 16)).value());
+  }
+  for (const std::size_t stages : {2, 3}) {
+    policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / 16, 256, stages)).value());
+    policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / 8, 16, stages)).value());
   }
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());

@@ -1,58 +1,22 @@
 // tiny_llm as a user runs it: a two-layer random model and texts made on the spot, calls of the program, and its figures.
 #pragma once
 
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "catch.hpp"
+#include "support/program.hpp"
 #include "tiny_llm/commands.hpp"
 #include "tiny_llm/model_files.hpp"
 
 namespace pqkv::test::llm_program {
 
 namespace files = std::filesystem;
-using Words = std::vector<std::string>;
-
-struct Outcome {
-  int code;
-  std::string out;
-  std::string err;
-};
-
-inline std::string contents(std::FILE* file) {
-  std::string text;
-  std::rewind(file);
-  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) text.push_back(static_cast<char>(c));
-  std::fclose(file);
-  return text;
-}
-
-template <class Program>
-Outcome run(const Program& program, const Words& words) {
-  std::FILE* out = std::tmpfile();
-  std::FILE* err = std::tmpfile();
-  const int code = program(words, out, err);
-  return {code, contents(out), contents(err)};
-}
 
 inline Outcome tiny(const Words& words) { return run(tiny_llm::run, words); }
-
-inline Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-inline std::string read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 /// The model, 4 chunks of random tokens to calibrate on, 3 others to judge on.
 struct Files {

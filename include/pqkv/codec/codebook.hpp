@@ -2,8 +2,10 @@
 //
 // Product quantisation (Jégou, Douze, Schmid: Product Quantization for Nearest Neighbor Search, 2011) cuts a row of
 // `dim` elements into `subspaces` pieces of `width` elements and keeps, per piece, the index of its nearest centroid.
+// With several `stages` a piece is the sum of one centroid of each (additive quantisation: Babenko, Lempitsky, Additive
+// Quantization for Extreme Vector Compression, 2014); tables and sums add up as those of more subspaces would.
 //
-// Centroids lie dimension-major per subspace, [subspace][width][centroid], because every use streams over centroids:
+// Centroids lie dimension-major per code, [subspace][stage][width][centroid], because every use streams over centroids:
 // a query's table, the search for the nearest, and the product that turns buckets into an output row.
 #pragma once
 
@@ -20,16 +22,22 @@
 
 namespace pqkv::inline PQKV_ABI {
 
-/// Centroids per subspace of a codebook of two stages: 16 and 16, whose sums count.
-inline constexpr std::size_t two_stage_centroids = 32;
-
-/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or two stages (two_stage_centroids).
+/// dim = subspaces · width; 16, 64 or 256 centroids per code, `stages` codes per subspace.
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
   std::size_t centroids = 0;
+  std::size_t stages = 1;
+
+  static constexpr std::size_t max_stages = 4, max_codes = 256, max_staged_width = 256;
 
   [[nodiscard]] std::size_t width() const noexcept { return dim / subspaces; }
+  /// Codes per row, [subspace][stage].
+  [[nodiscard]] std::size_t codes() const noexcept { return subspaces * stages; }
+  /// Of all centroids together.
+  [[nodiscard]] std::size_t floats() const noexcept { return dim * stages * centroids; }
+  /// Where the piece of a code begins in a row.
+  [[nodiscard]] std::size_t first(std::size_t code) const noexcept { return code / stages * width(); }
   [[nodiscard]] bool operator==(const CodebookShape&) const noexcept = default;
 };
 
@@ -38,8 +46,11 @@ struct CodebookShape {
   if (shape.dim == 0 || shape.dim > 4096) {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
   }
-  if (shape.centroids != 16 && shape.centroids != 32 && shape.centroids != 64 && shape.centroids != 256) {
-    return Error{Errc::invalid_shape, message(shape.centroids, " centroids per subspace; choose 16, 32, 64 or 256")};
+  if (shape.centroids != 16 && shape.centroids != 64 && shape.centroids != 256) {
+    return Error{Errc::invalid_shape, message(shape.centroids, " centroids per code; choose 16, 64 or 256")};
+  }
+  if (shape.stages == 0 || shape.stages > CodebookShape::max_stages) {
+    return Error{Errc::invalid_shape, message(shape.stages, " stages; choose 1 to ", std::size_t{CodebookShape::max_stages})};
   }
   if (shape.subspaces == 0 || shape.subspaces > 256 || shape.dim % shape.subspaces != 0) {
     std::string choices;
@@ -49,13 +60,18 @@ struct CodebookShape {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " does not split into ", shape.subspaces,
                                               " subspaces of equal width (at most 256); choose m from ", choices)};
   }
+  if (shape.stages > 1 && (shape.codes() > CodebookShape::max_codes || shape.width() > CodebookShape::max_staged_width)) {
+    return Error{Errc::invalid_shape, message(shape.subspaces, " subspaces of ", shape.stages, " stages: at most ",
+                                              std::size_t{CodebookShape::max_codes}, " codes per row, in subspaces of at most ",
+                                              std::size_t{CodebookShape::max_staged_width}, " elements")};
+  }
   return {};
 }
 
 class Codebook {
  public:
-  /// `centroids`: [subspace][width][centroid], finite, in the coordinates of `space` where one is given. `gains` (keys):
-  /// [subspace][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
+  /// `centroids`: [code][width][centroid], finite, in the coordinates of `space` where one is given. `gains` (keys):
+  /// [code][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
   /// Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
                                                                     std::vector<float> centroids,
@@ -65,13 +81,13 @@ class Codebook {
     if (space != nullptr && space->dim() != shape.dim) {
       return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " in a space of dim ", space->dim())};
     }
-    if (centroids.size() != shape.dim * shape.centroids) {
-      return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " and ", shape.centroids,
-                                                " centroids has ", shape.dim * shape.centroids, " floats, not ",
+    if (centroids.size() != shape.floats()) {
+      return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " with ", shape.stages, " stages of ",
+                                                shape.centroids, " centroids has ", shape.floats(), " floats, not ",
                                                 centroids.size())};
     }
-    if (!gains.empty() && gains.size() != shape.subspaces * shape.centroids) {
-      return Error{Errc::invalid_shape, message(gains.size(), " gains for ", shape.subspaces, " subspaces of ",
+    if (!gains.empty() && gains.size() != shape.codes() * shape.centroids) {
+      return Error{Errc::invalid_shape, message(gains.size(), " gains for ", shape.codes(), " codes of ",
                                                 shape.centroids, " centroids")};
     }
     for (std::size_t i = 0; i < gains.size(); ++i) {
@@ -86,17 +102,17 @@ class Codebook {
   }
 
   [[nodiscard]] const CodebookShape& shape() const noexcept { return shape_; }
-  /// [width][centroid] of one subspace.
-  [[nodiscard]] const float* centroids(std::size_t subspace) const noexcept {
-    return centroids_.data() + subspace * shape_.width() * shape_.centroids;
+  /// [width][centroid] of one code.
+  [[nodiscard]] const float* centroids(std::size_t code) const noexcept {
+    return centroids_.data() + code * shape_.width() * shape_.centroids;
   }
-  /// ½‖c‖² of each centroid of one subspace: the nearest centroid to x has the least ½‖c‖² − x·c.
-  [[nodiscard]] const float* half_norms(std::size_t subspace) const noexcept {
-    return half_norms_.data() + subspace * shape_.centroids;
+  /// ½‖c‖² of each centroid of one code: the nearest centroid to x has the least ½‖c‖² − x·c.
+  [[nodiscard]] const float* half_norms(std::size_t code) const noexcept {
+    return half_norms_.data() + code * shape_.centroids;
   }
-  /// Mass correction: what a score gains per squared length of the query's piece, [centroid] of one subspace; or nullptr.
-  [[nodiscard]] const float* gains(std::size_t subspace) const noexcept {
-    return gains_.empty() ? nullptr : gains_.data() + subspace * shape_.centroids;
+  /// Mass correction: what a score gains per squared length of the query's piece, [centroid] of one code; or nullptr.
+  [[nodiscard]] const float* gains(std::size_t code) const noexcept {
+    return gains_.empty() ? nullptr : gains_.data() + code * shape_.centroids;
   }
   /// The coordinates of the centroids; nullptr: those of the rows.
   [[nodiscard]] const std::shared_ptr<const CodeSpace>& space() const noexcept { return space_; }
@@ -110,11 +126,11 @@ class Codebook {
            std::vector<float> gains)
       : shape_(shape),
         centroids_(std::move(centroids)),
-        half_norms_(shape.subspaces * shape.centroids),
+        half_norms_(shape.codes() * shape.centroids),
         space_(std::move(space)),
         gains_(std::move(gains)) {
     const std::size_t count = shape_.centroids;
-    for (std::size_t s = 0; s < shape_.subspaces; ++s) {
+    for (std::size_t s = 0; s < shape_.codes(); ++s) {
       for (std::size_t c = 0; c < count; ++c) {
         double norm = 0;
         for (std::size_t d = 0; d < shape_.width(); ++d) {
@@ -128,6 +144,7 @@ class Codebook {
     fingerprint.add(shape_.dim);
     fingerprint.add(shape_.subspaces);
     fingerprint.add(shape_.centroids);
+    fingerprint.add(shape_.stages);
     fingerprint.add(centroids_);
     fingerprint.add(gains_);
     id_ = fingerprint.value();

@@ -30,11 +30,12 @@ template <ByteSink Sink>
   head.put(std::uint64_t{shape.dim});
   head.put(std::uint64_t{shape.subspaces});
   head.put(std::uint64_t{shape.centroids});
+  head.put(std::uint64_t{shape.stages});
   head.put(codebook.id());
   head.put(std::uint64_t{codebook.space() != nullptr ? 1u : 0u});
   head.put(std::uint64_t{codebook.gains(0) != nullptr ? 1u : 0u});
   archive.section(tag("shap"), head.bytes());
-  archive.section(tag("cent"), std::as_bytes(std::span(codebook.centroids(0), shape.dim * shape.centroids)));
+  archive.section(tag("cent"), std::as_bytes(std::span(codebook.centroids(0), shape.floats())));
   if (codebook.space() != nullptr) {
     const CodeSpaceParts& parts = codebook.space()->parts();
     ByteWriter space;
@@ -50,7 +51,7 @@ template <ByteSink Sink>
     archive.section(tag("spac"), space.bytes());
   }
   if (codebook.gains(0) != nullptr) {
-    archive.section(tag("gain"), std::as_bytes(std::span(codebook.gains(0), shape.subspaces * shape.centroids)));
+    archive.section(tag("gain"), std::as_bytes(std::span(codebook.gains(0), shape.codes() * shape.centroids)));
   }
   return archive.status();
 }
@@ -65,13 +66,14 @@ template <ByteSource Source>
   shape.dim = archive.template get<std::uint64_t>();
   shape.subspaces = archive.template get<std::uint64_t>();
   shape.centroids = archive.template get<std::uint64_t>();
+  shape.stages = archive.template get<std::uint64_t>();
   const auto id = archive.template get<std::uint64_t>();
   const auto spaces = archive.template get<std::uint64_t>();
   const auto gained = archive.template get<std::uint64_t>();
   if (!archive.close()) return archive.error();
   if (Status status = check(shape); !status) return status.error();
   if (!archive.open(tag("cent"))) return archive.error();
-  auto centroids = archive.template get_all<float>(shape.dim * shape.centroids);
+  auto centroids = archive.template get_all<float>(shape.floats());
   if (!archive.close()) return archive.error();
 
   std::shared_ptr<const CodeSpace> space;
@@ -97,7 +99,7 @@ template <ByteSource Source>
   std::vector<float> gains;
   if (gained != 0) {
     if (!archive.open(tag("gain"))) return archive.error();
-    gains = archive.template get_all<float>(shape.subspaces * shape.centroids);
+    gains = archive.template get_all<float>(shape.codes() * shape.centroids);
     if (!archive.close()) return archive.error();
   }
   auto codebook = Codebook::make(shape, std::move(centroids), std::move(space), std::move(gains));

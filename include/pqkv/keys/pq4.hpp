@@ -15,7 +15,7 @@ class Pq4Keys {
 
   using QueryTable = ByteTables;
 
-  /// Errors: invalid_shape when the codebook does not have 16 centroids per subspace.
+  /// Errors: invalid_shape when the codebook does not have 16 centroids per code.
   [[nodiscard]] static Result<Pq4Keys> make(std::shared_ptr<const Codebook> codebook) {
     auto quantizer = ProductQuantizer<4>::make(std::move(codebook));
     if (!quantizer) return quantizer.error();
@@ -27,7 +27,7 @@ class Pq4Keys {
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return quantizer_.codebook().bytes(); }
   [[nodiscard]] std::uint64_t codebook_id() const noexcept { return quantizer_.codebook().id(); }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
-  [[nodiscard]] std::string describe() const { return message("pq4:m=", quantizer_.subspaces()); }
+  [[nodiscard]] std::string describe() const { return "pq4:" + quantizer_.describe(); }
 
   void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
     quantizer_.encode(rows, block);
@@ -37,16 +37,16 @@ class Pq4Keys {
   }
 
   void prepare(QueryTable& table, FloatRows queries) const {
-    table.prepare(queries.count, quantizer_.subspaces(), 16,
+    table.prepare(queries.count, quantizer_.codes(), 16,
                   [&](std::size_t q, float* plain) { quantizer_.tabulate(queries.row(q), plain); });
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
-    isa::best().pq4_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.subspaces(),
+    isa::best().pq4_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.codes(),
                           table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
   }
-  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(quantizer_.subspaces(), 16, scores); }
+  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(quantizer_.codes(), 16, scores); }
 
  private:
   explicit Pq4Keys(ProductQuantizer<4> quantizer) noexcept : quantizer_(std::move(quantizer)) {}

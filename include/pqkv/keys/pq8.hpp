@@ -24,7 +24,7 @@ class Pq8Keys {
     std::size_t queries = 0;
   };
 
-  /// Errors: invalid_shape when the codebook does not have 256 centroids per subspace.
+  /// Errors: invalid_shape when the codebook does not have 256 centroids per code.
   [[nodiscard]] static Result<Pq8Keys> make(std::shared_ptr<const Codebook> codebook) {
     auto quantizer = ProductQuantizer<8>::make(std::move(codebook));
     if (!quantizer) return quantizer.error();
@@ -36,7 +36,7 @@ class Pq8Keys {
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return quantizer_.codebook().bytes(); }
   [[nodiscard]] std::uint64_t codebook_id() const noexcept { return quantizer_.codebook().id(); }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
-  [[nodiscard]] std::string describe() const { return message("pq8:m=", quantizer_.subspaces()); }
+  [[nodiscard]] std::string describe() const { return "pq8:" + quantizer_.describe(); }
 
   void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
     quantizer_.encode(rows, block);
@@ -46,7 +46,7 @@ class Pq8Keys {
   }
 
   void prepare(QueryTable& table, FloatRows queries) const {
-    const std::size_t entries = quantizer_.subspaces() * 256;
+    const std::size_t entries = quantizer_.codes() * 256;
     const isa::KernelSet& kernels = isa::best();
     PQKV_EXPECTS(queries.count <= max_group);
     table.queries = queries.count;
@@ -55,7 +55,7 @@ class Pq8Keys {
       if (!table.planes.grow(queries.count * entries * 2)) __builtin_trap();
       for (std::size_t q = 0; q < queries.count; ++q) {
         quantizer_.tabulate(queries.row(q), table.tables.data());
-        kernels.plane_table(table.tables.data(), quantizer_.subspaces(), table.planes.data() + q * entries * 2,
+        kernels.plane_table(table.tables.data(), quantizer_.codes(), table.planes.data() + q * entries * 2,
                             &table.scale[q], &table.bias[q]);
       }
       return;
@@ -74,20 +74,20 @@ class Pq8Keys {
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     const auto* codes = reinterpret_cast<const std::uint8_t*>(span.data);
-    const std::size_t subspaces = quantizer_.subspaces();
+    const std::size_t count = quantizer_.codes();
     if (isa::best().pq8_planes && table.queries < 4) {
-      isa::best().pq8_planes_score(codes, span.blocks(), subspaces, table.planes.data(), table.queries, table.scale,
+      isa::best().pq8_planes_score(codes, span.blocks(), count, table.planes.data(), table.queries, table.scale,
                                    table.bias, scores, stride);
       return;
     }
     if (table.queries < 4) {
       for (std::size_t q = 0; q < table.queries; ++q) {
-        isa::best().pq8_score(codes, span.blocks(), subspaces, table.tables.row(q), scores + q * stride);
+        isa::best().pq8_score(codes, span.blocks(), count, table.tables.row(q), scores + q * stride);
       }
       return;
     }
     for (std::size_t quad = 0; quad < quads(table.queries); ++quad) {
-      isa::best().pq8_score4(codes, span.blocks(), subspaces, table.tables.row(quad),
+      isa::best().pq8_score4(codes, span.blocks(), count, table.tables.row(quad),
                              scores + first_query(quad, table.queries) * stride, stride);
     }
   }

@@ -41,8 +41,8 @@ namespace detail {
   return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
 }
 
-inline constexpr std::string_view fitted_key_parameters = "m fit run centre metric rotate importance mass";
-inline constexpr std::string_view fitted_value_parameters = "m fit centre metric rotate importance";
+inline constexpr std::string_view fitted_key_parameters = "m stages fit run centre metric rotate importance mass";
+inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance";
 
 /// Tokens per run.
 [[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
@@ -94,11 +94,17 @@ inline constexpr std::string_view fitted_value_parameters = "m fit centre metric
   return fit;
 }
 
-/// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
+/// m subspaces of `centroids` per stage, by default 1 bit per element; and what to fit in front of them.
 template <std::size_t centroids, bool keys>
 [[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
   constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
   CodebookRequest request{{dim, dim / default_width, centroids}, {}};
+  if (const std::string* text = spec.find("stages")) {
+    const auto stages = parse_number(*text, "stages");
+    if (!stages) return stages.error();
+    request.shape.stages = *stages;
+    if (*stages != 0) request.shape.subspaces = std::max<std::size_t>(request.shape.subspaces / *stages, 1);
+  }
   if (const std::string* text = spec.find("m")) {
     const auto subspaces = parse_number(*text, "m", dim);
     if (!subspaces) return subspaces.error();
@@ -110,9 +116,9 @@ template <std::size_t centroids, bool keys>
   const auto fit = parse_fit(spec, keys);
   if (!fit) return fit.error();
   request.fit = *fit;
-  if (centroids == two_stage_centroids && request.fit.mass) {
+  if (request.shape.stages > 1 && request.fit.mass) {
     if (spec.find("mass") != nullptr) {
-      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of two centroids have no mass correction")};
+      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of centroids have no mass correction")};
     }
     request.fit.mass = false;
   }
@@ -166,16 +172,13 @@ template <std::size_t bits>
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyKeys, ExactKeys>},
-      {"pq8", "m=N subspaces (default dim/8); fitted", "256 centroids per subspace, float tables (LOOKAT)",
+      {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, float tables (LOOKAT)",
        detail::fitted_key_parameters,
        detail::pq_codebook<256, true>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
-      {"pq6", "m=N subspaces (default dim/8); fitted", "64 centroids per subspace, 8-bit tables in registers",
+      {"pq6", "m=N subspaces (default dim/8), stages=N; fitted", "64 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
        detail::pq_codebook<64, true>, detail::make_pq<AnyKeys, Pq6Keys, SpacedKeys>},
-      {"pq44", "m=N subspaces (default dim/8); fitted", "sums of 2 × 16 centroids per subspace, tables in registers",
-       detail::fitted_key_parameters,
-       detail::pq_codebook<32, true>, detail::make_pq<AnyKeys, Pq44Keys, SpacedKeys>},
-      {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, 8-bit tables in registers",
+      {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
        detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
   };
@@ -193,10 +196,10 @@ template <std::size_t bits>
        detail::make_integer<4>},
       {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
        detail::make_integer<2>},
-      {"pq8", "m=N subspaces (default dim/8); fitted", "256 centroids per subspace, summed in buckets",
+      {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<256, false>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
-      {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, summed in buckets",
+      {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
   };
@@ -235,6 +238,12 @@ template <class Any>
   return (*format)->codebook(spec, dim);
 }
 
+/// "8 subspaces of 256 centroids", "4 subspaces of 2 x 256 centroids"
+[[nodiscard]] inline std::string describe(const CodebookShape& shape) {
+  return message(shape.subspaces, " subspaces of ", shape.stages == 1 ? "" : message(shape.stages, " x "), shape.centroids,
+                 " centroids");
+}
+
 template <class Any>
 [[nodiscard]] Result<Any> make_format(std::span<const Format<Any>> formats, const FormatSpec& spec, std::size_t dim,
                                       std::shared_ptr<const Codebook> codebook, std::string_view side) {
@@ -245,12 +254,10 @@ template <class Any>
   if (request->has_value() && (codebook == nullptr || codebook->shape() != (*request)->shape)) {
     const CodebookShape& shape = (*request)->shape;
     return Error{Errc::invalid_shape,
-                 message("format '", spec.name, "' needs a codebook of dim ", dim, " with ", shape.subspaces,
-                         " subspaces of ", shape.centroids, " centroids, and got ",
+                 message("format '", spec.name, "' needs a codebook of dim ", dim, " with ", describe(shape), ", and got ",
                          codebook == nullptr ? std::string("none")
                                              : message("dim ", codebook->shape().dim, " with ",
-                                                       codebook->shape().subspaces, " of ",
-                                                       codebook->shape().centroids))};
+                                                       describe(codebook->shape())))};
   }
   if (request->has_value() && (codebook->space() != nullptr) != (*request)->fit.any()) {
     return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", (*request)->fit.any() ? "needs a" : "takes no",
@@ -291,7 +298,9 @@ template <class Any>
   for (const auto& format : key_formats()) add(format);
   text += "values (v=…)\n";
   for (const auto& format : value_formats()) add(format);
-  text += "fitted in front of codes (all off by default)\n"
+  text += "several stages per subspace\n"
+          "  stages=N                      a piece is the sum of N centroids (1 to 4): N codes per subspace, trained together\n"
+          "fitted in front of codes (all off by default)\n"
           "  fit=N (keys), fit=1 (values)  everything below, keys in runs of N tokens\n"
           "  run=N                         keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"
           "  centre=1                      rows less their mean; with run, the mean before RoPE\n"

@@ -64,7 +64,7 @@ namespace detail {
 /// a sample of the rows; what was held back for judging is an eighth of it.
 [[nodiscard]] inline RotationChoice choose_rotation(const RowMatrix& rows, const Rope& rope, CodebookShape shape,
                                                     Rotation wanted, std::uint64_t seed, std::span<const float> weights = {}) {
-  if (shape.centroids == two_stage_centroids) shape.centroids = 256;  // the sums of both stages, sought as if they were free
+  if (shape.stages > 1) shape.centroids = 256, shape.stages = 1;  // sums of stages are sought as if they were that many centroids
   constexpr std::size_t max_rows = 32768, learning_iterations = 12, sign_patterns = 4;
   RotationChoice choice;
   if (wanted == Rotation::none) return choice;

@@ -184,7 +184,7 @@ struct FittedCodebook : TrainedCodebook {
   auto trained = train_codebook({space->rows.data(), samples.rows.count, shape.dim}, shape, weighted);
   if (!trained) return trained.error();
   const float* first = trained->codebook->centroids(0);
-  const std::vector<float> centroids(first, first + shape.dim * shape.centroids);
+  const std::vector<float> centroids(first, first + shape.floats());
   auto codebook = Codebook::make(shape, centroids, space->space);
   if (codebook && fit.mass) {
     std::vector<float> gains = detail::mass_gains(space->rows, **codebook);

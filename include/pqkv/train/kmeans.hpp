@@ -33,8 +33,7 @@ class KMeans {
   void step(double tolerance) {
     if (report_.converged) return;
     assign();
-    const auto& objective = report_.objective;
-    if (objective.size() > 1 && objective[objective.size() - 2] - objective.back() <= tolerance * objective.back()) {
+    if (report_.ceased_to_fall(tolerance)) {
       report_.converged = true;
       return;
     }
@@ -44,20 +43,13 @@ class KMeans {
   /// Judges the final centroids.
   void finish() {
     if (!report_.converged) assign();
-    const auto sizes = cluster_sizes();
-    double squares = 0;
-    report_.smallest_cluster = count();
-    for (const std::size_t size : sizes) {
-      squares += static_cast<double>(size) * static_cast<double>(size);
-      report_.smallest_cluster = std::min(report_.smallest_cluster, size);
-      report_.largest_cluster = std::max(report_.largest_cluster, size);
-    }
-    const auto total = static_cast<double>(count());
-    report_.imbalance = static_cast<double>(sizes.size()) * squares / (total * total);
+    report_.judge_clusters(cluster_sizes());
   }
 
   [[nodiscard]] bool converged() const noexcept { return report_.converged; }
   [[nodiscard]] const SubspaceReport& report() const noexcept { return report_; }
+  /// Each row's centroid at the last assignment.
+  [[nodiscard]] const std::vector<std::uint8_t>& codes() const noexcept { return codes_; }
   /// [centroid][width]
   [[nodiscard]] const RowMatrix& centroids() const noexcept { return centroids_; }
 

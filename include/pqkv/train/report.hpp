@@ -1,7 +1,9 @@
 // What training says about itself: per subspace, so that a person sees where a codebook is poor. Layer 3a.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "pqkv/base/config.hpp"
@@ -22,6 +24,22 @@ struct SubspaceReport {
   std::size_t repaired = 0;
   /// Stopped early: the objective had ceased to fall.
   bool converged = false;
+
+  /// The last step lowered the objective by no more than `tolerance` of itself.
+  [[nodiscard]] bool ceased_to_fall(double tolerance) const noexcept {
+    return objective.size() > 1 && objective[objective.size() - 2] - objective.back() <= tolerance * objective.back();
+  }
+  /// Fills in smallest, largest and imbalance from the rows of each cluster.
+  void judge_clusters(std::span<const std::size_t> sizes) noexcept {
+    double squares = 0, total = 0;
+    for (const std::size_t size : sizes) {
+      squares += static_cast<double>(size) * static_cast<double>(size);
+      total += static_cast<double>(size);
+    }
+    smallest_cluster = *std::min_element(sizes.begin(), sizes.end());
+    largest_cluster = *std::max_element(sizes.begin(), sizes.end());
+    imbalance = static_cast<double>(sizes.size()) * squares / (total * total);
+  }
 };
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -16,7 +16,7 @@
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
 #include "pqkv/codec/codebook.hpp"
-#include "pqkv/train/residual.hpp"
+#include "pqkv/train/staged.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -36,18 +36,13 @@ struct TrainedCodebook {
 
 namespace detail {
 
-[[nodiscard]] inline Status check_training_rows(FloatRows rows, const CodebookShape& shape,
-                                                const TrainOptions& options) {
+/// What any training asks of rows, however few.
+[[nodiscard]] inline Status check_rows(FloatRows rows, const CodebookShape& shape, const TrainOptions& options) {
   if (Status status = check(shape); !status) return status;
   if (rows.dim != shape.dim) {
     return Error{Errc::invalid_shape, message("rows of ", rows.dim, " elements for a codebook of dim ", shape.dim)};
   }
   if (options.iterations == 0) return Error{Errc::invalid_parameter, "0 iterations train nothing"};
-  if (std::min(rows.count, options.max_rows) < shape.centroids) {
-    return Error{Errc::too_few_samples, message(std::min(rows.count, options.max_rows), " training rows for ",
-                                                shape.centroids, " centroids; at least as many are needed, and about ",
-                                                39 * shape.centroids, " to serve well")};
-  }
   if (!options.weights.empty() && options.weights.size() != rows.count) {
     return Error{Errc::invalid_shape, message(options.weights.size(), " weights for ", rows.count, " rows")};
   }
@@ -64,6 +59,14 @@ namespace detail {
   return {};
 }
 
+[[nodiscard]] inline Status check_training_rows(FloatRows rows, const CodebookShape& shape, const TrainOptions& options) {
+  if (Status status = check_rows(rows, shape, options); !status) return status;
+  if (std::min(rows.count, options.max_rows) >= shape.centroids) return {};
+  return Error{Errc::too_few_samples, message(std::min(rows.count, options.max_rows), " training rows for ", shape.centroids,
+                                              " centroids; at least as many are needed, and about ", 39 * shape.centroids,
+                                              " to serve well")};
+}
+
 }  // namespace detail
 
 /// Trains one codebook: k-means per subspace of `rows` [count × shape.dim], under `metric`. Deterministic for options,
@@ -77,8 +80,10 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
   Random random(options.seed);
   std::vector<std::size_t> sample;
   std::vector<float> sample_weights(options.weights.begin(), options.weights.end());
-  if (rows.count > options.max_rows) {
-    sample = random_indices(rows.count, options.max_rows, random);
+  const std::size_t most = shape.stages == 1 ? options.max_rows
+                                             : std::min(options.max_rows, StagedKMeans::rows_per_centroid * shape.centroids);
+  if (rows.count > most) {
+    sample = random_indices(rows.count, most, random);
     if (!sample_weights.empty()) {
       for (std::size_t i = 0; i < sample.size(); ++i) sample_weights[i] = options.weights[sample[i]];
       sample_weights.resize(sample.size());
@@ -98,7 +103,7 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
           Eigen::Map<const Eigen::RowVectorXf>(row, static_cast<Eigen::Index>(width));
     }
     metric.to_euclidean(s, piece);
-    subspaces[s].emplace(std::move(piece), sample_weights, shape.centroids, options.initialisation, seeds[s]);
+    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s]);
   });
   for (std::size_t iteration = 0; iteration < options.iterations; ++iteration) {
     executor.run(shape.subspaces,
@@ -115,12 +120,15 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
 
   TrainedCodebook trained;
   std::vector<float> centroids;
-  centroids.reserve(shape.dim * shape.centroids);
+  centroids.reserve(shape.floats());
   for (std::size_t s = 0; s < shape.subspaces; ++s) {
     RowMatrix mine = subspaces[s]->centroids();
     metric.from_euclidean(s, mine);
-    for (Eigen::Index d = 0; d < mine.cols(); ++d) {
-      for (Eigen::Index c = 0; c < mine.rows(); ++c) centroids.push_back(mine(c, d));
+    const auto per_stage = static_cast<Eigen::Index>(shape.centroids);
+    for (Eigen::Index first = 0; first < mine.rows(); first += per_stage) {
+      for (Eigen::Index d = 0; d < mine.cols(); ++d) {
+        for (Eigen::Index c = 0; c < per_stage; ++c) centroids.push_back(mine(first + c, d));
+      }
     }
     trained.subspaces.push_back(subspaces[s]->report());
   }

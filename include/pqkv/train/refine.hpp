@@ -1,0 +1,94 @@
+// refine_codebook: a codebook from calibration, moved towards the rows of the prompt at hand. Layer 3a.
+// Centroids go to the means of the rows that choose them, as in k-means, but each holds on to where calibration had put it
+// as if `prior_rows` rows lay there (the maximum a posteriori estimate, Gauvain, Lee 1994): a prompt of a few hundred tokens
+// has about one row per centroid, and trained on nothing else a codebook would learn it by heart. The space in front of the
+// codes stays, so that a refined codebook is one of the same request.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "pqkv/codec/nearest_sums.hpp"
+#include "pqkv/train/fit.hpp"
+
+namespace pqkv::inline PQKV_ABI {
+
+struct RefineOptions {
+  std::size_t iterations = 4;
+  double prior_rows = 16;  ///< how many rows of the prompt calibration weighs, per centroid
+};
+
+/// `samples.rows`: the prompt's keys (with positions where the space turns) or values; `samples.importance` weighs them
+/// where given. Errors: invalid_shape, invalid_parameter, invalid_data.
+[[nodiscard]] inline Result<std::shared_ptr<const Codebook>> refine_codebook(const Codebook& start, const FitSamples& samples,
+                                                                             const RefineOptions& options = {}) {
+  const CodebookShape& shape = start.shape();
+  TrainOptions checked;
+  checked.iterations = options.iterations;
+  checked.weights = samples.importance;
+  const CodeSpace* space = start.space().get();
+  if (!(options.prior_rows >= 0)) return Error{Errc::invalid_parameter, message(options.prior_rows, " prior rows")};
+  if (Status status = detail::check_rows(samples.rows, shape, checked); !status) return status.error();
+  if (space != nullptr && space->turns() && samples.positions.size() != samples.rows.count) {
+    return Error{Errc::invalid_parameter, message(samples.positions.size(), " positions for ", samples.rows.count, " rows")};
+  }
+  CodeSpaceParts plain;
+  plain.dim = shape.dim;
+  RowMatrix rows = detail::turned_rows(samples, space != nullptr ? space->parts() : plain);
+  if (space != nullptr && !space->parts().forward.empty()) {
+    const auto dim = static_cast<Eigen::Index>(shape.dim);
+    rows = rows * Eigen::Map<const RowMatrix>(space->parts().forward.data(), dim, dim).transpose();
+  }
+  const auto count = samples.rows.count;
+  double mass = 0;
+  for (const float weight : samples.importance) mass += static_cast<double>(weight);
+  const auto weight = [&](std::size_t r) {  // 1 on average
+    return samples.importance.empty() || mass <= 0 ? 1.0
+                                                   : static_cast<double>(samples.importance[r]) * static_cast<double>(count) / mass;
+  };
+
+  const float* first = start.centroids(0);
+  const std::vector<float> anchor(first, first + shape.floats());
+  const std::vector<float> gains = start.gains(0) == nullptr
+                                       ? std::vector<float>{}
+                                       : std::vector<float>(start.gains(0), start.gains(0) + shape.codes() * shape.centroids);
+  std::vector<float> centroids = anchor;
+  Result<std::shared_ptr<const Codebook>> book = Codebook::make(shape, centroids, start.space(), gains);
+  std::vector<std::uint8_t> codes(shape.stages * count);
+  for (std::size_t iteration = 0; book && iteration < options.iterations; ++iteration) {
+    for (std::size_t subspace = 0; subspace < shape.subspaces; ++subspace) {
+      const std::size_t code = subspace * shape.stages;
+      nearest_sums(CentroidStages(**book, code), rows.data() + shape.first(code), count, shape.dim, codes.data(), count);
+      const auto place = [&](std::size_t stage, std::size_t d, std::size_t centroid) {
+        return ((code + stage) * shape.width() + d) * shape.centroids + centroid;
+      };
+      for (std::size_t stage = 0; stage < shape.stages; ++stage) {
+        std::vector<double> sums(shape.width() * shape.centroids), masses(shape.centroids);
+        for (std::size_t r = 0; r < count; ++r) {
+          const std::size_t mine = codes[stage * count + r];
+          masses[mine] += weight(r);
+          for (std::size_t d = 0; d < shape.width(); ++d) {
+            double left = static_cast<double>(rows.data()[r * shape.dim + shape.first(code) + d]);
+            for (std::size_t other = 0; other < shape.stages; ++other) {
+              if (other != stage) left -= static_cast<double>(centroids[place(other, d, codes[other * count + r])]);
+            }
+            sums[d * shape.centroids + mine] += weight(r) * left;
+          }
+        }
+        for (std::size_t c = 0; c < shape.centroids; ++c) {
+          if (masses[c] + options.prior_rows <= 0) continue;
+          for (std::size_t d = 0; d < shape.width(); ++d) {
+            const double held = options.prior_rows * static_cast<double>(anchor[place(stage, d, c)]);
+            centroids[place(stage, d, c)] =
+                static_cast<float>((held + sums[d * shape.centroids + c]) / (masses[c] + options.prior_rows));
+          }
+        }
+      }
+    }
+    book = Codebook::make(shape, centroids, start.space(), gains);
+  }
+  return book;
+}
+
+}  // namespace pqkv::inline PQKV_ABI
