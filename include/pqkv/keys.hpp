@@ -1,6 +1,7 @@
 // Stage 2a: every key format.
 #pragma once
 
+#include "pqkv/keys/channel_integer.hpp"
 #include "pqkv/keys/exact.hpp"
 #include "pqkv/keys/pq4.hpp"
 #include "pqkv/keys/pq44.hpp"

@@ -39,6 +39,9 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     policies.emplace_back(Pq44Keys::make(random_codebook(dim, dim / width, 32)).value());
     policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / width, 16)).value());
   }
+  policies.emplace_back(Kivi8Keys::make(dim).value());
+  policies.emplace_back(Kivi4Keys::make(dim).value());
+  policies.emplace_back(Kivi2Keys::make(dim).value());
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
   };

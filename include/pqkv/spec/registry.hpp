@@ -142,6 +142,14 @@ template <class Any, class Concrete, template <class> class Spaced>
   return Any(std::move(*spaced));
 }
 
+/// A format that is fixed by its dim.
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_plain(const FormatSpec&, std::size_t dim, std::shared_ptr<const Codebook>) {
+  auto made = Concrete::make(dim);
+  if (!made) return made.error();
+  return Any(std::move(*made));
+}
+
 template <std::size_t bits>
 [[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
   std::size_t group = 32;
@@ -178,6 +186,12 @@ template <std::size_t bits>
       {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
        detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
+      {"kivi8", "no parameters", "8 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi8Keys>},
+      {"kivi4", "no parameters", "4 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi4Keys>},
+      {"kivi2", "no parameters", "2 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi2Keys>},
   };
   return formats;
 }
