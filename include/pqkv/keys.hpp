@@ -3,8 +3,10 @@
 
 #include "pqkv/keys/channel_integer.hpp"
 #include "pqkv/keys/exact.hpp"
+#include "pqkv/keys/ggml.hpp"
 #include "pqkv/keys/pq4.hpp"
 #include "pqkv/keys/pq44.hpp"
 #include "pqkv/keys/pq6.hpp"
 #include "pqkv/keys/pq8.hpp"
 #include "pqkv/keys/spaced.hpp"
+#include "pqkv/keys/turbo.hpp"

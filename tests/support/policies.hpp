@@ -42,6 +42,13 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   policies.emplace_back(Kivi8Keys::make(dim).value());
   policies.emplace_back(Kivi4Keys::make(dim).value());
   policies.emplace_back(Kivi2Keys::make(dim).value());
+  if (dim % 32 == 0) {
+    policies.emplace_back(Q8Keys::make(dim).value());
+    policies.emplace_back(Q4Keys::make(dim).value());
+  }
+  policies.emplace_back(Turbo4Keys::make(dim).value());
+  policies.emplace_back(Turbo3Keys::make(dim).value());
+  policies.emplace_back(Turbo2Keys::make(dim, 5).value());
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
   };
@@ -73,6 +80,13 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
     policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / width, 256)).value());
     policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / width, 16)).value());
   }
+  if (dim % 32 == 0) {
+    policies.emplace_back(Q8Values::make(dim).value());
+    policies.emplace_back(Q4Values::make(dim).value());
+  }
+  policies.emplace_back(Turbo4Values::make(dim).value());
+  policies.emplace_back(Turbo3Values::make(dim).value());
+  policies.emplace_back(Turbo2Values::make(dim, 5).value());
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
   };

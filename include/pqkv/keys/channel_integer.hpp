@@ -84,12 +84,7 @@ class ChannelIntegerKeys {
     }
   }
 
-  void prepare(QueryTable& table, FloatRows queries) const {
-    table.queries.shape(queries.count, dim_);
-    for (std::size_t q = 0; q < queries.count; ++q) {
-      std::memcpy(table.queries.row(q), queries.row(q), dim_ * sizeof(float));
-    }
-  }
+  void prepare(QueryTable& table, FloatRows queries) const { table.queries.assign(queries); }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {

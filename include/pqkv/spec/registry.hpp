@@ -12,6 +12,7 @@
 #include "pqkv/spec/any_keys.hpp"
 #include "pqkv/spec/any_values.hpp"
 #include "pqkv/spec/cache_spec.hpp"
+#include "pqkv/spec/fit_parameters.hpp"
 #include "pqkv/values.hpp"
 
 namespace pqkv::inline PQKV_ABI {
@@ -33,65 +34,6 @@ namespace detail {
 
 [[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
   return std::optional<CodebookRequest>{};
-}
-
-/// "1" or "0".
-[[nodiscard]] inline Result<bool> parse_switch(std::string_view text, std::string_view what) {
-  if (text == "0" || text == "1") return text == "1";
-  return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
-}
-
-inline constexpr std::string_view fitted_key_parameters = "m fit run centre metric rotate importance mass";
-inline constexpr std::string_view fitted_value_parameters = "m fit centre metric rotate importance";
-
-/// Tokens per run.
-[[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
-  const auto tokens = parse_number(text, what);
-  if (!tokens) return tokens.error();
-  const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
-  if (!fits) return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 16, or a multiple of 32 up to 4096")};
-  return *tokens;
-}
-
-/// What a format asks to be fitted in front of its codebook. `fit` turns everything on; single parameters overrule it.
-[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
-  FitOptions fit;
-  if (const std::string* text = spec.find("fit")) {
-    fit = {0, true, true, Rotation::learned, true, keys};
-    if (keys) {
-      const auto run = parse_run(*text, "fit");
-      if (!run) return run.error();
-      fit.run_tokens = *run;
-    } else {
-      const auto on = parse_switch(*text, "fit");
-      if (!on) return on.error();
-      if (!*on) fit = {};
-    }
-  }
-  if (const std::string* text = spec.find("run")) {
-    const auto run = parse_run(*text, "run");
-    if (!run) return run.error();
-    fit.run_tokens = *run;
-  }
-  for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}, {"importance", &fit.importance},
-                                  {"mass", &fit.mass}}) {
-    const std::string* text = spec.find(name);
-    if (text == nullptr) continue;
-    const auto on = parse_switch(*text, name);
-    if (!on) return on.error();
-    *out = *on;
-  }
-  if (const std::string* text = spec.find("rotate")) {
-    static constexpr std::pair<std::string_view, Rotation> rotations[] = {
-        {"none", Rotation::none},        {"deal", Rotation::dealt},  {"hadamard", Rotation::hadamard},
-        {"balance", Rotation::balanced}, {"opq", Rotation::learned}, {"auto", Rotation::automatic}};
-    const auto* found = std::find_if(std::begin(rotations), std::end(rotations), [&](const auto& r) { return r.first == *text; });
-    if (found == std::end(rotations)) {
-      return Error{Errc::invalid_parameter, message("rotate=", *text, ": choose none, deal, hadamard, balance, opq or auto")};
-    }
-    fit.rotation = found->second;
-  }
-  return fit;
 }
 
 /// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
@@ -150,6 +92,19 @@ template <class Any, class Concrete>
   return Any(std::move(*made));
 }
 
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_turbo(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+  std::size_t seed = 1;
+  if (const std::string* text = spec.find("seed")) {
+    const auto parsed = parse_number(*text, "seed");
+    if (!parsed) return parsed.error();
+    seed = *parsed;
+  }
+  auto made = Concrete::make(dim, seed);
+  if (!made) return made.error();
+  return Any(std::move(*made));
+}
+
 template <std::size_t bits>
 [[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
   std::size_t group = 32;
@@ -192,6 +147,16 @@ template <std::size_t bits>
        detail::make_plain<AnyKeys, Kivi4Keys>},
       {"kivi2", "no parameters", "2 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
        detail::make_plain<AnyKeys, Kivi2Keys>},
+      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Q8Keys>},
+      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Q4Keys>},
+      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo4Keys>},
+      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo3Keys>},
+      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo2Keys>},
   };
   return formats;
 }
@@ -213,6 +178,16 @@ template <std::size_t bits>
       {"pq4", "m=N subspaces (default dim/4); fitted", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
+      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyValues, Q8Values>},
+      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyValues, Q4Values>},
+      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo4Values>},
+      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo3Values>},
+      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo2Values>},
   };
   return formats;
 }
