@@ -1,5 +1,6 @@
 // Codes of levels become the same floats on every instruction set, and what is packed comes back.
 #include <cstring>
+#include <utility>
 
 #include "catch.hpp"
 #include "isa/sets.hpp"
@@ -12,16 +13,17 @@ namespace {
 
 template <std::size_t bits>
 void check_levels(isa::KernelSet::Levels kernel) {
-  const auto levels = normal_floats(std::size_t{1} << bits, 1);
+  constexpr std::size_t count = std::size_t{1} << bits;
   for (const std::size_t units : {1, 2, 5}) {
-    for (const std::size_t gap : {0, 2, 3}) {
+    for (const auto& [gap, level_stride] : {std::pair<std::size_t, std::size_t>{0, 0}, {2, 0}, {3, count}, {0, count + 1}}) {
+      const auto levels = normal_floats((units - 1) * level_stride + count, 1);
       const std::size_t stride = unit_bytes<bits> + gap;
       const auto bytes = random_bytes((units - 1) * stride + unit_bytes<bits>, 2);  // no byte behind the last unit
       const auto scales = normal_floats(units, 3);
       for (const float* factors : {scales.data(), static_cast<const float*>(nullptr)}) {
         std::vector<float> out(units * 32 + 1, -7.0f), expected(units * 32 + 1, -7.0f);
-        kernel(bytes.data(), stride, units, levels.data(), factors, out.data());
-        isa::scalar::levels_of<bits>(bytes.data(), stride, units, levels.data(), factors, expected.data());
+        kernel(bytes.data(), stride, units, levels.data(), level_stride, factors, out.data());
+        isa::scalar::levels_of<bits>(bytes.data(), stride, units, levels.data(), level_stride, factors, expected.data());
         REQUIRE(out == expected);
       }
     }

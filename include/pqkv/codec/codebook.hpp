@@ -23,7 +23,8 @@ namespace pqkv::inline PQKV_ABI {
 /// Centroids per subspace of a codebook of two stages: 16 and 16, whose sums count.
 inline constexpr std::size_t two_stage_centroids = 32;
 
-/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or two stages (two_stage_centroids).
+/// dim = subspaces · width; 16, 64 or 256 centroids per subspace, or two stages (two_stage_centroids); or, where subspaces are
+/// single channels, 4 or 8 levels each.
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
@@ -38,7 +39,8 @@ struct CodebookShape {
   if (shape.dim == 0 || shape.dim > 4096) {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
   }
-  if (shape.centroids != 16 && shape.centroids != 32 && shape.centroids != 64 && shape.centroids != 256) {
+  const bool levels = shape.subspaces == shape.dim && (shape.centroids == 4 || shape.centroids == 8);
+  if (!levels && shape.centroids != 16 && shape.centroids != 32 && shape.centroids != 64 && shape.centroids != 256) {
     return Error{Errc::invalid_shape, message(shape.centroids, " centroids per subspace; choose 16, 32, 64 or 256")};
   }
   if (shape.subspaces == 0 || shape.subspaces > 256 || shape.dim % shape.subspaces != 0) {

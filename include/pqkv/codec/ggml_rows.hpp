@@ -74,8 +74,8 @@ class GgmlRows {
     float scales[tile_floats / unit_codes];
     for (std::size_t p = 0; p < pieces; ++p) std::memcpy(&stored[p], rows + p * piece_bytes, sizeof(f16));
     isa::best().f16_to_f32(stored, pieces, scales);
-    unpack_units<bits>(reinterpret_cast<const std::uint8_t*>(rows + sizeof(f16)), piece_bytes, pieces, levels.data(), scales,
-                       out);
+    unpack_units<bits>(reinterpret_cast<const std::uint8_t*>(rows + sizeof(f16)), piece_bytes, pieces, levels.data(), 0,
+                       scales, out);
   }
 
  private:

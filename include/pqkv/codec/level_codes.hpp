@@ -49,15 +49,17 @@ template <std::size_t bits>
   }
 }
 
-/// out[u·32 + i] = scales[u] · level of code i of unit u, units `stride` bytes apart; scales nullptr: 1.
+/// out[u·32 + i] = scales[u] · level of code i of unit u, units `stride` bytes apart and their levels `level_stride` floats
+/// (0: the same for all); scales nullptr: 1.
 template <std::size_t bits>
 inline void unpack_units(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
-                         const float* scales, float* out) noexcept {
+                         std::size_t level_stride, const float* scales, float* out) noexcept {
   const isa::KernelSet& kernels = isa::best();
   if constexpr (bits == 8) {
     kernels.scaled_bytes(codes, stride, units, scales, out);
   } else {
-    (bits == 4 ? kernels.levels4 : bits == 3 ? kernels.levels3 : kernels.levels2)(codes, stride, units, levels, scales, out);
+    const auto unpack = bits == 4 ? kernels.levels4 : bits == 3 ? kernels.levels3 : kernels.levels2;
+    unpack(codes, stride, units, levels, level_stride, scales, out);
   }
 }
 

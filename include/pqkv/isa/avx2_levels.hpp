@@ -37,10 +37,11 @@ template <std::size_t bits>
 
 template <std::size_t bits>
 inline void levels_of(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
-                   const float* scales, float* out) noexcept {
-  const __m256 low = bits == 2 ? _mm256_broadcast_ps(reinterpret_cast<const __m128*>(levels)) : _mm256_loadu_ps(levels);
-  const __m256 high = bits == 4 ? _mm256_loadu_ps(levels + 8) : low;
+                      std::size_t level_stride, const float* scales, float* out) noexcept {
   for (std::size_t u = 0; u < units; ++u) {
+    const float* mine = levels + u * level_stride;
+    const __m256 low = bits == 2 ? _mm256_broadcast_ps(reinterpret_cast<const __m128*>(mine)) : _mm256_loadu_ps(mine);
+    const __m256 high = bits == 4 ? _mm256_loadu_ps(mine + 8) : low;
     const __m256 scale_f32x8 = _mm256_set1_ps(scales == nullptr ? 1.0f : scales[u]);
     PQKV_UNROLL for (std::size_t octet = 0; octet < 4; ++octet) {
       const __m256 levels_f32x8 = octet_levels<bits>(codes + u * stride, octet, low, high);

@@ -31,12 +31,13 @@ template <std::size_t bits>
 
 template <std::size_t bits>
 inline void levels_of(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
-                   const float* scales, float* out) noexcept {
-  __m512 table;
-  if constexpr (bits == 4) table = _mm512_loadu_ps(levels);
-  if constexpr (bits == 3) table = _mm512_maskz_broadcast_f32x8(0xffff, _mm256_loadu_ps(levels));
-  if constexpr (bits == 2) table = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(levels));
+                      std::size_t level_stride, const float* scales, float* out) noexcept {
   for (std::size_t u = 0; u < units; ++u) {
+    const float* mine = levels + u * level_stride;
+    __m512 table;
+    if constexpr (bits == 4) table = _mm512_loadu_ps(mine);
+    if constexpr (bits == 3) table = _mm512_maskz_broadcast_f32x8(0xffff, _mm256_loadu_ps(mine));
+    if constexpr (bits == 2) table = _mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(mine));
     const __m512 scale_f32x16 = _mm512_set1_ps(scales == nullptr ? 1.0f : scales[u]);
     PQKV_UNROLL for (std::size_t half = 0; half < 2; ++half) {
       const __m512 levels_f32x16 =

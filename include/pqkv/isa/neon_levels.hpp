@@ -30,14 +30,14 @@ inline uint8x16_t half_codes(const std::uint8_t* unit, std::size_t half) noexcep
 
 template <std::size_t bits>
 inline void levels_of(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
-                   const float* scales, float* out) noexcept {
-  float padded[16] = {};
-  std::memcpy(padded, levels, sizeof(float) << bits);
-  uint8x16x4_t table;
-  PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) table.val[i] = vreinterpretq_u8_f32(vld1q_f32(padded + 4 * i));
+                      std::size_t level_stride, const float* scales, float* out) noexcept {
+  constexpr std::size_t registers = bits == 4 ? 4 : bits == 3 ? 2 : 1;
+  uint8x16x4_t table = {{vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)}};
   const uint8x16_t first = vcombine_u8(vcreate_u8(0x0101010100000000u), vcreate_u8(0x0303030302020202u));
   const uint8x16_t within = vreinterpretq_u8_u32(vdupq_n_u32(0x03020100u));
   for (std::size_t u = 0; u < units; ++u) {
+    const float* mine = levels + u * level_stride;
+    PQKV_UNROLL for (std::size_t i = 0; i < registers; ++i) table.val[i] = vreinterpretq_u8_f32(vld1q_f32(mine + 4 * i));
     const float32x4_t scale_f32x4 = vdupq_n_f32(scales == nullptr ? 1.0f : scales[u]);
     PQKV_UNROLL for (std::size_t half = 0; half < 2; ++half) {
       const uint8x16_t codes_u8x16 = half_codes<bits>(codes + u * stride, half);

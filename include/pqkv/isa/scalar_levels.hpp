@@ -24,10 +24,12 @@ template <std::size_t bits>
 
 template <std::size_t bits>
 inline void levels_of(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
-                   const float* scales, float* out) noexcept {
+                      std::size_t level_stride, const float* scales, float* out) noexcept {
   for (std::size_t u = 0; u < units; ++u) {
     const float scale = scales == nullptr ? 1.0f : scales[u];
-    for (std::size_t i = 0; i < 32; ++i) out[u * 32 + i] = scale * levels[level_code<bits>(codes + u * stride, i)];
+    for (std::size_t i = 0; i < 32; ++i) {
+      out[u * 32 + i] = scale * levels[u * level_stride + level_code<bits>(codes + u * stride, i)];
+    }
   }
 }
 

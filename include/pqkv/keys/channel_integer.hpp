@@ -101,8 +101,8 @@ class ChannelIntegerKeys {
       for (std::size_t first = 0; first < dim_; first += channels_at_once) {
         const std::size_t channels = std::min(channels_at_once, dim_ - first);
         float tile[channels_at_once * block_tokens];
-        unpack_units<bits>(units(block) + first * unit_bytes<bits>, unit_bytes<bits>, channels, levels.data(), scales + first,
-                           tile);
+        unpack_units<bits>(units(block) + first * unit_bytes<bits>, unit_bytes<bits>, channels, levels.data(), 0,
+                           scales + first, tile);
         kernels.product_f32(tile, channels, block_tokens, table.queries.data() + first, count, dim_, sums);
       }
       for (std::size_t q = 0; q < count; ++q) {

@@ -8,12 +8,8 @@
 #include <string_view>
 
 #include "pqkv/codec/codebook_request.hpp"
-#include "pqkv/keys.hpp"
-#include "pqkv/spec/any_keys.hpp"
-#include "pqkv/spec/any_values.hpp"
 #include "pqkv/spec/cache_spec.hpp"
-#include "pqkv/spec/fit_parameters.hpp"
-#include "pqkv/values.hpp"
+#include "pqkv/spec/make_formats.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -29,101 +25,6 @@ struct Format {
   /// Expects the codebook of that shape where one is needed.
   Result<Any> (*make)(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook);
 };
-
-namespace detail {
-
-[[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
-  return std::optional<CodebookRequest>{};
-}
-
-/// m subspaces of `centroids`, by default 1 bit per element; and what to fit in front of them.
-template <std::size_t centroids, bool keys>
-[[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
-  constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
-  CodebookRequest request{{dim, dim / default_width, centroids}, {}};
-  if (const std::string* text = spec.find("m")) {
-    const auto subspaces = parse_number(*text, "m", dim);
-    if (!subspaces) return subspaces.error();
-    request.shape.subspaces = *subspaces;
-  }
-  if (Status status = check(request.shape); !status) {
-    return Error{status.error().code, message(spec.name, ": ", status.error().message)};
-  }
-  const auto fit = parse_fit(spec, keys);
-  if (!fit) return fit.error();
-  request.fit = *fit;
-  if (centroids == two_stage_centroids && request.fit.mass) {
-    if (spec.find("mass") != nullptr) {
-      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of two centroids have no mass correction")};
-    }
-    request.fit.mass = false;
-  }
-  return std::optional(request);
-}
-
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_exact(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
-  ScalarType type = ScalarType::f32;
-  if (const std::string* text = spec.find("")) {
-    const auto parsed = parse_scalar(*text, "exact");
-    if (!parsed) return parsed.error();
-    type = *parsed;
-  }
-  return Any(Concrete(dim, type));
-}
-
-/// The format itself, or behind the codebook's space.
-template <class Any, class Concrete, template <class> class Spaced>
-[[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
-  const auto space = codebook->space();
-  auto made = Concrete::make(std::move(codebook));
-  if (!made) return made.error();
-  if (space == nullptr) return Any(std::move(*made));
-  auto spaced = Spaced<Concrete>::make(std::move(*made), space);
-  if (!spaced) return spaced.error();
-  return Any(std::move(*spaced));
-}
-
-/// A format that is fixed by its dim.
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_plain(const FormatSpec&, std::size_t dim, std::shared_ptr<const Codebook>) {
-  auto made = Concrete::make(dim);
-  if (!made) return made.error();
-  return Any(std::move(*made));
-}
-
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_turbo(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
-  std::size_t seed = 1;
-  if (const std::string* text = spec.find("seed")) {
-    const auto parsed = parse_number(*text, "seed");
-    if (!parsed) return parsed.error();
-    seed = *parsed;
-  }
-  auto made = Concrete::make(dim, seed);
-  if (!made) return made.error();
-  return Any(std::move(*made));
-}
-
-template <std::size_t bits>
-[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
-  std::size_t group = 32;
-  if (const std::string* text = spec.find("g")) {
-    if (*text == "row") {
-      group = 0;
-    } else {
-      const auto parsed = parse_number(*text, "g", dim);
-      if (!parsed) return parsed.error();
-      if (*parsed == 0) return Error{Errc::invalid_parameter, "g=0: groups have 16, 32, 64 or 'row' channels"};
-      group = *parsed;
-    }
-  }
-  auto made = IntegerValues<bits>::make(dim, group);
-  if (!made) return made.error();
-  return AnyValues(std::move(*made));
-}
-
-}  // namespace detail
 
 [[nodiscard]] inline std::span<const Format<AnyKeys>> key_formats() {
   static const Format<AnyKeys> formats[] = {
@@ -157,20 +58,29 @@ template <std::size_t bits>
        "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo3Keys>},
       {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
        "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo2Keys>},
+      {"nuq4", "outliers=0..5 percent (default 1), run, centre, importance", "16 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<4, true>,
+       detail::make_nuq<AnyKeys, Nuq4Keys, SparseKeys, SpacedKeys>},
+      {"nuq3", "outliers=0..5 percent (default 1), run, centre, importance", "8 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<3, true>,
+       detail::make_nuq<AnyKeys, Nuq3Keys, SparseKeys, SpacedKeys>},
+      {"nuq2", "outliers=0..5 percent (default 1), run, centre, importance", "4 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<2, true>,
+       detail::make_nuq<AnyKeys, Nuq2Keys, SparseKeys, SpacedKeys>},
   };
   return formats;
 }
 
 [[nodiscard]] inline std::span<const Format<AnyValues>> value_formats() {
-  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32)";
+  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), fine=N channels in f16";
   static const Format<AnyValues> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyValues, ExactValues>},
-      {"int8", groups, "8 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int8", groups, "8 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<8>},
-      {"int4", groups, "4 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int4", groups, "4 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<4>},
-      {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int2", groups, "2 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<2>},
       {"pq8", "m=N subspaces (default dim/8); fitted", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
@@ -188,6 +98,15 @@ template <std::size_t bits>
        "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo3Values>},
       {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
        "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo2Values>},
+      {"nuq4", "outliers=0..5 percent (default 1), centre, importance", "16 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<4, false>,
+       detail::make_nuq<AnyValues, Nuq4Values, SparseValues, SpacedValues>},
+      {"nuq3", "outliers=0..5 percent (default 1), centre, importance", "8 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<3, false>,
+       detail::make_nuq<AnyValues, Nuq3Values, SparseValues, SpacedValues>},
+      {"nuq2", "outliers=0..5 percent (default 1), centre, importance", "4 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<2, false>,
+       detail::make_nuq<AnyValues, Nuq2Values, SparseValues, SpacedValues>},
   };
   return formats;
 }
