@@ -38,7 +38,7 @@ for fitted in "" :centre=1 :rotate=balance :rotate=opq :centre=1:rotate=opq :imp
   arguments+=(--policy "k=exact:f16,v=pq8:m=8$fitted,window=f16")
 done
 # Formats at a bit per element.
-for format in pq4:m=16 pq6:m=8 pq44:m=8 pq8:m=8; do
+for format in pq4:m=16 pq6:m=8 pq4:m=8:stages=2 pq8:m=8 pq8:m=4:stages=2; do
   arguments+=(--policy "k=$format:fit=64,v=exact:f16,window=f16")
 done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt

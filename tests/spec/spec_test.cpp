@@ -46,7 +46,16 @@ TEST_CASE("every mistake in a spec is named") {
   };
   mentions("k=pq4:m=dim/4,v=int4", "no error");
   mentions("k=exact:f16,v=pq8:m=4,sinks=0,recent=0", "no error");
-  mentions("k=pq9,v=int4", "unknown key format 'pq9'; known: exact, pq8, pq6, pq4");
+  mentions("k=pq9,v=int4", "unknown key format 'pq9'; known: exact, pq8, pq6, pq4, kivi8, kivi4, kivi2, q8_0, q4_0, turbo4, turbo3, turbo2, nuq4, nuq3, nuq2");
+  mentions("k=nuq2:outliers=6,v=int4", "outliers=6: choose 0..5");
+  mentions("k=nuq3:outliers=0,v=nuq2:outliers=2", "no error");
+  mentions("k=exact,v=int2:g=16:fine=2", "no error");
+  mentions("k=exact,v=int2:fine=64", "64 fine channels of 64: choose 1..64, fewer than dim");
+  mentions("k=exact,v=int2:fine=65", "65 of 64 channels");
+  mentions("k=exact,v=int2:importance=1", "there is no fine=N");
+  mentions("k=kivi4:g=32,v=int4", "no parameter 'g'; it takes no parameters");
+  mentions("k=turbo4:seed=x,v=turbo3:seed=7", "'x' is not a number for seed");
+  mentions("k=turbo4:seed=7,v=turbo2", "no error");
   mentions("k=pq8,v=int5", "unknown value format 'int5'");
   mentions("k=pq8:n=4,v=int4", "no parameter 'n'; it takes m=N");
   mentions("k=pq8:m=x,v=int4", "'x' is not a number for m");

@@ -45,6 +45,23 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     policies.emplace_back(Pq6Keys::make(random_codebook(dim, dim / 16, 64, stages)).value());
     policies.emplace_back(Pq4Keys::make(random_codebook(dim, dim / 8, 16, stages)).value());
   }
+  policies.emplace_back(Kivi8Keys::make(dim).value());
+  policies.emplace_back(Kivi4Keys::make(dim).value());
+  policies.emplace_back(Kivi2Keys::make(dim).value());
+  if (dim % 32 == 0) {
+    policies.emplace_back(Q8Keys::make(dim).value());
+    policies.emplace_back(Q4Keys::make(dim).value());
+  }
+  policies.emplace_back(Turbo4Keys::make(dim).value());
+  policies.emplace_back(Turbo3Keys::make(dim).value());
+  policies.emplace_back(Turbo2Keys::make(dim, 5).value());
+  policies.emplace_back(Nuq4Keys::make(random_codebook(dim, dim, 16)).value());
+  policies.emplace_back(Nuq3Keys::make(random_codebook(dim, dim, 8)).value());
+  policies.emplace_back(Nuq2Keys::make(random_codebook(dim, dim, 4)).value());
+  const auto sparse = [&](auto inner, std::size_t percent) {
+    policies.emplace_back(SparseKeys<decltype(inner)>::make(std::move(inner), percent).value());
+  };
+  sparse(Nuq2Keys::make(random_codebook(dim, dim, 4)).value(), 1);
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
   };
@@ -52,6 +69,8 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     spaced(Pq8Keys::make(random_codebook(dim, dim / 4, 256)).value(), choice);
     spaced(Pq4Keys::make(random_codebook(dim, dim / 2, 16)).value(), choice);
   }
+  sparse(Kivi2Keys::make(dim).value(), 5);
+  spaced(SparseKeys<Nuq2Keys>::make(Nuq2Keys::make(random_codebook(dim, dim, 4)).value()).value(), space_choices(dim, true)[2]);
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
   return policies;
 }
@@ -80,6 +99,20 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
     policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / 16, 256, stages)).value());
     policies.emplace_back(Pq4Values::make(random_codebook(dim, dim / 8, 16, stages)).value());
   }
+  if (dim % 32 == 0) {
+    policies.emplace_back(Q8Values::make(dim).value());
+    policies.emplace_back(Q4Values::make(dim).value());
+  }
+  policies.emplace_back(Turbo4Values::make(dim).value());
+  policies.emplace_back(Turbo3Values::make(dim).value());
+  policies.emplace_back(Turbo2Values::make(dim, 5).value());
+  policies.emplace_back(Nuq4Values::make(random_codebook(dim, dim, 16)).value());
+  policies.emplace_back(Nuq3Values::make(random_codebook(dim, dim, 8)).value());
+  policies.emplace_back(Nuq2Values::make(random_codebook(dim, dim, 4)).value());
+  const auto sparse = [&](auto inner, std::size_t percent) {
+    policies.emplace_back(SparseValues<decltype(inner)>::make(std::move(inner), percent).value());
+  };
+  sparse(Nuq2Values::make(random_codebook(dim, dim, 4)).value(), 1);
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
     policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
   };
@@ -87,6 +120,9 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
     spaced(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), choice);
     spaced(Pq4Values::make(random_codebook(dim, dim / 2, 16)).value(), choice);
   }
+  policies.emplace_back(MixedValues<Int8Values>::make(Int8Values::make(dim, 16).value(), {0, 7, 8, 15}).value());
+  policies.emplace_back(MixedValues<Int4Values>::make(Int4Values::make(dim, 0).value(), {3}).value());
+  sparse(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), 5);
   spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
   return policies;
 }

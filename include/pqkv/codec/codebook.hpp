@@ -22,7 +22,8 @@
 
 namespace pqkv::inline PQKV_ABI {
 
-/// dim = subspaces · width; 16, 64 or 256 centroids per code, `stages` codes per subspace.
+/// dim = subspaces · width; 16, 64 or 256 centroids per code, `stages` codes per subspace; or, where subspaces are single
+/// channels, 4 or 8 levels each.
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
@@ -46,7 +47,8 @@ struct CodebookShape {
   if (shape.dim == 0 || shape.dim > 4096) {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
   }
-  if (shape.centroids != 16 && shape.centroids != 64 && shape.centroids != 256) {
+  const bool levels = shape.subspaces == shape.dim && shape.stages == 1 && (shape.centroids == 4 || shape.centroids == 8);
+  if (!levels && shape.centroids != 16 && shape.centroids != 64 && shape.centroids != 256) {
     return Error{Errc::invalid_shape, message(shape.centroids, " centroids per code; choose 16, 64 or 256")};
   }
   if (shape.stages == 0 || shape.stages > CodebookShape::max_stages) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "pqkv/base/buffer.hpp"
+#include "pqkv/base/rows.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -18,6 +19,11 @@ class RowsBuffer {
     if (!floats_.grow(count * width)) __builtin_trap();
     count_ = count;
     width_ = width;
+  }
+  /// A copy of `rows`.
+  void assign(FloatRows rows) noexcept {
+    shape(rows.count, rows.dim);
+    for (std::size_t i = 0; i < rows.count; ++i) std::copy_n(rows.row(i), rows.dim, row(i));
   }
   void fill(float value) noexcept { std::fill_n(floats_.data(), count_ * width_, value); }
   /// Multiplies row i by factors[i].

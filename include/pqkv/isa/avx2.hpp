@@ -16,6 +16,7 @@
 #include "pqkv/isa/avx2_codes.hpp"
 #include "pqkv/isa/avx2_tables.hpp"
 #include "pqkv/isa/avx2_integers.hpp"
+#include "pqkv/isa/avx2_levels.hpp"
 #include "pqkv/isa/avx2_nearest.hpp"
 #include "pqkv/isa/avx2_rows.hpp"
 
@@ -54,6 +55,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.int4_accumulate = byte_accumulate<4>;
   set.int2_accumulate = byte_accumulate<2>;
   set.integer_encode = integer_encode;
+  set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

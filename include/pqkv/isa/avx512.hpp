@@ -12,6 +12,7 @@
 #include "pqkv/isa/avx2.hpp"
 #include "pqkv/isa/avx512_codes.hpp"
 #include "pqkv/isa/avx512_integers.hpp"
+#include "pqkv/isa/avx512_levels.hpp"
 #include "pqkv/isa/avx512_rows.hpp"
 
 #if defined(PQKV_X86)
@@ -38,6 +39,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.pq4_score = pq4_score;
   set.pq4_accumulate = pq4_accumulate;
   set.int8_accumulate = int8_accumulate;
+  set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

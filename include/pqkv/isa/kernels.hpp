@@ -140,6 +140,20 @@ struct KernelSet {
   void (*integer_encode)(const float* row, std::size_t dim, std::size_t group, std::uint32_t levels, f16* scales,
                          f16* offsets, std::uint8_t* codes) noexcept;
 
+  // ---- codes of levels -----------------------------------------------------------------------------------------
+  /// out[u·32 + i] = scales[u] · levels[u·level_stride + code i of unit u], bit-equal over all instruction sets. Units of 32
+  /// codes lie `stride` bytes apart; scales nullptr: 1; 2^bits levels for each unit, or for all (level_stride 0). A unit of 4
+  /// bits: byte j holds codes j (low nibble) and j + 16; of 2 bits: byte j holds in its crumb k (bits 2·k, 2·k + 1) code
+  /// 8·k + j; of 3 bits: the same for the two lower bits, then 4 bytes, in bit j of byte k the third bit of code 8·k + j.
+  using Levels = void (*)(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* levels,
+                          std::size_t level_stride, const float* scales, float* out) noexcept;
+  Levels levels4;
+  Levels levels3;
+  Levels levels2;
+  /// out[u·32 + i] = scales[u] · the signed byte i of unit u: the same for 8 bits, whose levels are the codes themselves.
+  void (*scaled_bytes)(const std::uint8_t* codes, std::size_t stride, std::size_t units, const float* scales,
+                       float* out) noexcept;
+
   // ---- softmax -------------------------------------------------------------------------------------------------
   /// The largest of count ≥ 1 numbers.
   float (*maximum)(const float* x, std::size_t count) noexcept;

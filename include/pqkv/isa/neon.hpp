@@ -14,6 +14,7 @@
 
 #if defined(PQKV_ARM64)
 #include "pqkv/isa/neon_integers.hpp"
+#include "pqkv/isa/neon_levels.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::neon {
 
@@ -275,6 +276,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.int8_accumulate = int8_accumulate;
   set.int4_accumulate = byte_accumulate<4>;
   set.int2_accumulate = byte_accumulate<2>;
+  set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

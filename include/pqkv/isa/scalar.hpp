@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "pqkv/isa/scalar_integers.hpp"
+#include "pqkv/isa/scalar_levels.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::scalar {
 
@@ -302,6 +303,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.int4_accumulate = integer_accumulate<4>;
   set.int2_accumulate = integer_accumulate<2>;
   set.integer_encode = integer_encode;
+  set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
   return set;

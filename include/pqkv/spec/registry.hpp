@@ -8,11 +8,8 @@
 #include <string_view>
 
 #include "pqkv/codec/codebook_request.hpp"
-#include "pqkv/keys.hpp"
-#include "pqkv/spec/any_keys.hpp"
-#include "pqkv/spec/any_values.hpp"
 #include "pqkv/spec/cache_spec.hpp"
-#include "pqkv/values.hpp"
+#include "pqkv/spec/make_formats.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -29,145 +26,6 @@ struct Format {
   Result<Any> (*make)(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook);
 };
 
-namespace detail {
-
-[[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
-  return std::optional<CodebookRequest>{};
-}
-
-/// "1" or "0".
-[[nodiscard]] inline Result<bool> parse_switch(std::string_view text, std::string_view what) {
-  if (text == "0" || text == "1") return text == "1";
-  return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
-}
-
-inline constexpr std::string_view fitted_key_parameters = "m stages fit run centre metric rotate importance mass";
-inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance";
-
-/// Tokens per run.
-[[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
-  const auto tokens = parse_number(text, what);
-  if (!tokens) return tokens.error();
-  const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
-  if (!fits) return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 16, or a multiple of 32 up to 4096")};
-  return *tokens;
-}
-
-/// What a format asks to be fitted in front of its codebook. `fit` turns everything on; single parameters overrule it.
-[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
-  FitOptions fit;
-  if (const std::string* text = spec.find("fit")) {
-    fit = {0, true, true, Rotation::learned, true, keys};
-    if (keys) {
-      const auto run = parse_run(*text, "fit");
-      if (!run) return run.error();
-      fit.run_tokens = *run;
-    } else {
-      const auto on = parse_switch(*text, "fit");
-      if (!on) return on.error();
-      if (!*on) fit = {};
-    }
-  }
-  if (const std::string* text = spec.find("run")) {
-    const auto run = parse_run(*text, "run");
-    if (!run) return run.error();
-    fit.run_tokens = *run;
-  }
-  for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}, {"importance", &fit.importance},
-                                  {"mass", &fit.mass}}) {
-    const std::string* text = spec.find(name);
-    if (text == nullptr) continue;
-    const auto on = parse_switch(*text, name);
-    if (!on) return on.error();
-    *out = *on;
-  }
-  if (const std::string* text = spec.find("rotate")) {
-    static constexpr std::pair<std::string_view, Rotation> rotations[] = {
-        {"none", Rotation::none},        {"deal", Rotation::dealt},  {"hadamard", Rotation::hadamard},
-        {"balance", Rotation::balanced}, {"opq", Rotation::learned}, {"auto", Rotation::automatic}};
-    const auto* found = std::find_if(std::begin(rotations), std::end(rotations), [&](const auto& r) { return r.first == *text; });
-    if (found == std::end(rotations)) {
-      return Error{Errc::invalid_parameter, message("rotate=", *text, ": choose none, deal, hadamard, balance, opq or auto")};
-    }
-    fit.rotation = found->second;
-  }
-  return fit;
-}
-
-/// m subspaces of `centroids` per stage, by default 1 bit per element; and what to fit in front of them.
-template <std::size_t centroids, bool keys>
-[[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
-  constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
-  CodebookRequest request{{dim, dim / default_width, centroids}, {}};
-  if (const std::string* text = spec.find("stages")) {
-    const auto stages = parse_number(*text, "stages");
-    if (!stages) return stages.error();
-    request.shape.stages = *stages;
-    if (*stages != 0) request.shape.subspaces = std::max<std::size_t>(request.shape.subspaces / *stages, 1);
-  }
-  if (const std::string* text = spec.find("m")) {
-    const auto subspaces = parse_number(*text, "m", dim);
-    if (!subspaces) return subspaces.error();
-    request.shape.subspaces = *subspaces;
-  }
-  if (Status status = check(request.shape); !status) {
-    return Error{status.error().code, message(spec.name, ": ", status.error().message)};
-  }
-  const auto fit = parse_fit(spec, keys);
-  if (!fit) return fit.error();
-  request.fit = *fit;
-  if (request.shape.stages > 1 && request.fit.mass) {
-    if (spec.find("mass") != nullptr) {
-      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of centroids have no mass correction")};
-    }
-    request.fit.mass = false;
-  }
-  return std::optional(request);
-}
-
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_exact(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
-  ScalarType type = ScalarType::f32;
-  if (const std::string* text = spec.find("")) {
-    const auto parsed = parse_scalar(*text, "exact");
-    if (!parsed) return parsed.error();
-    type = *parsed;
-  }
-  return Any(Concrete(dim, type));
-}
-
-/// The format itself, or behind the codebook's space.
-template <class Any, class Concrete, template <class> class Spaced>
-[[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
-  const auto space = codebook->space();
-  auto made = Concrete::make(std::move(codebook));
-  if (!made) return made.error();
-  if (space == nullptr) return Any(std::move(*made));
-  auto spaced = Spaced<Concrete>::make(std::move(*made), space);
-  if (!spaced) return spaced.error();
-  return Any(std::move(*spaced));
-}
-
-template <std::size_t bits>
-[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
-  std::size_t group = 32;
-  if (const std::string* text = spec.find("g")) {
-    if (*text == "row") {
-      group = 0;
-    } else {
-      const auto parsed = parse_number(*text, "g", dim);
-      if (!parsed) return parsed.error();
-      if (*parsed == 0) return Error{Errc::invalid_parameter, "g=0: groups have 16, 32, 64 or 'row' channels"};
-      group = *parsed;
-    }
-  }
-  auto made = IntegerValues<bits>::make(dim, group);
-  if (!made) return made.error();
-  return AnyValues(std::move(*made));
-}
-
-}  // namespace detail
-
 [[nodiscard]] inline std::span<const Format<AnyKeys>> key_formats() {
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
@@ -181,20 +39,45 @@ template <std::size_t bits>
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
        detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
+      {"kivi8", "no parameters", "8 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi8Keys>},
+      {"kivi4", "no parameters", "4 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi4Keys>},
+      {"kivi2", "no parameters", "2 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Kivi2Keys>},
+      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Q8Keys>},
+      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyKeys, Q4Keys>},
+      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo4Keys>},
+      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo3Keys>},
+      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo2Keys>},
+      {"nuq4", "outliers=0..5 percent (default 1), run, centre, importance", "16 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<4, true>,
+       detail::make_nuq<AnyKeys, Nuq4Keys, SparseKeys, SpacedKeys>},
+      {"nuq3", "outliers=0..5 percent (default 1), run, centre, importance", "8 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<3, true>,
+       detail::make_nuq<AnyKeys, Nuq3Keys, SparseKeys, SpacedKeys>},
+      {"nuq2", "outliers=0..5 percent (default 1), run, centre, importance", "4 levels per channel, outliers apart",
+       detail::level_key_parameters, detail::level_codebook<2, true>,
+       detail::make_nuq<AnyKeys, Nuq2Keys, SparseKeys, SpacedKeys>},
   };
   return formats;
 }
 
 [[nodiscard]] inline std::span<const Format<AnyValues>> value_formats() {
-  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32)";
+  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), fine=N channels in f16";
   static const Format<AnyValues> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyValues, ExactValues>},
-      {"int8", groups, "8 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int8", groups, "8 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<8>},
-      {"int4", groups, "4 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int4", groups, "4 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<4>},
-      {"int2", groups, "2 bits, scale and offset per token and group", "g", detail::no_codebook,
+      {"int2", groups, "2 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
        detail::make_integer<2>},
       {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
@@ -202,6 +85,25 @@ template <std::size_t bits>
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
+      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyValues, Q8Values>},
+      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
+       detail::make_plain<AnyValues, Q4Values>},
+      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo4Values>},
+      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo3Values>},
+      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
+       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo2Values>},
+      {"nuq4", "outliers=0..5 percent (default 1), centre, importance", "16 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<4, false>,
+       detail::make_nuq<AnyValues, Nuq4Values, SparseValues, SpacedValues>},
+      {"nuq3", "outliers=0..5 percent (default 1), centre, importance", "8 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<3, false>,
+       detail::make_nuq<AnyValues, Nuq3Values, SparseValues, SpacedValues>},
+      {"nuq2", "outliers=0..5 percent (default 1), centre, importance", "4 levels per channel, outliers apart",
+       detail::level_value_parameters, detail::level_codebook<2, false>,
+       detail::make_nuq<AnyValues, Nuq2Values, SparseValues, SpacedValues>},
   };
   return formats;
 }

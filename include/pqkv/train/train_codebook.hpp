@@ -16,23 +16,10 @@
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
 #include "pqkv/codec/codebook.hpp"
+#include "pqkv/train/levels.hpp"
 #include "pqkv/train/staged.hpp"
 
 namespace pqkv::inline PQKV_ABI {
-
-struct TrainOptions {
-  std::size_t iterations = 25;
-  double tolerance = 1e-4;  ///< a subspace stops when its objective falls by less than this share
-  std::uint64_t seed = 1;
-  Initialisation initialisation = Initialisation::plus_plus;
-  std::size_t max_rows = 65536;      ///< beyond, a random sample of this many rows is used
-  std::span<const float> weights{};  ///< one per row, ≥ 0, or none: how much its error counts
-};
-
-struct TrainedCodebook {
-  std::shared_ptr<const Codebook> codebook;
-  std::vector<SubspaceReport> subspaces;
-};
 
 namespace detail {
 
@@ -91,6 +78,7 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
   }
   const std::size_t count = sample.empty() ? rows.count : sample.size();
   const std::size_t width = shape.width();
+  if (shape.centroids < 16) return detail::train_levels(rows, sample, sample_weights, shape, options, executor, progress);
   std::vector<std::uint64_t> seeds(shape.subspaces);
   for (std::uint64_t& seed : seeds) seed = random.next();
 

@@ -1,0 +1,178 @@
+// How the formats of spec/registry.hpp are made of their specs: the codebook that each asks for, and the format itself.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "pqkv/codec/codebook_request.hpp"
+#include "pqkv/keys.hpp"
+#include "pqkv/spec/any_keys.hpp"
+#include "pqkv/spec/any_values.hpp"
+#include "pqkv/spec/fit_parameters.hpp"
+#include "pqkv/values.hpp"
+
+namespace pqkv::inline PQKV_ABI::detail {
+
+[[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
+  return std::optional<CodebookRequest>{};
+}
+
+/// m subspaces of `centroids` per stage, by default 1 bit per element; and what to fit in front of them.
+template <std::size_t centroids, bool keys>
+[[nodiscard]] Result<std::optional<CodebookRequest>> pq_codebook(const FormatSpec& spec, std::size_t dim) {
+  constexpr std::size_t default_width = centroids == 16 ? 4 : 8;
+  CodebookRequest request{{dim, dim / default_width, centroids}, {}};
+  if (const std::string* text = spec.find("stages")) {
+    const auto stages = parse_number(*text, "stages");
+    if (!stages) return stages.error();
+    request.shape.stages = *stages;
+    if (*stages != 0) request.shape.subspaces = std::max<std::size_t>(request.shape.subspaces / *stages, 1);
+  }
+  if (const std::string* text = spec.find("m")) {
+    const auto subspaces = parse_number(*text, "m", dim);
+    if (!subspaces) return subspaces.error();
+    request.shape.subspaces = *subspaces;
+  }
+  if (Status status = check(request.shape); !status) {
+    return Error{status.error().code, message(spec.name, ": ", status.error().message)};
+  }
+  const auto fit = parse_fit(spec, keys);
+  if (!fit) return fit.error();
+  request.fit = *fit;
+  if (request.shape.stages > 1 && request.fit.mass) {
+    if (spec.find("mass") != nullptr) {
+      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of centroids have no mass correction")};
+    }
+    request.fit.mass = false;
+  }
+  return std::optional(request);
+}
+
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_exact(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+  ScalarType type = ScalarType::f32;
+  if (const std::string* text = spec.find("")) {
+    const auto parsed = parse_scalar(*text, "exact");
+    if (!parsed) return parsed.error();
+    type = *parsed;
+  }
+  return Any(Concrete(dim, type));
+}
+
+/// `inner`, behind `space` where there is one.
+template <class Any, template <class> class Spaced, class Inner>
+[[nodiscard]] Result<Any> in_space(Inner inner, std::shared_ptr<const CodeSpace> space) {
+  if (space == nullptr) return Any(std::move(inner));
+  auto spaced = Spaced<Inner>::make(std::move(inner), std::move(space));
+  if (!spaced) return spaced.error();
+  return Any(std::move(*spaced));
+}
+
+/// The format itself, or behind the codebook's space.
+template <class Any, class Concrete, template <class> class Spaced>
+[[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
+  const auto space = codebook->space();
+  auto made = Concrete::make(std::move(codebook));
+  if (!made) return made.error();
+  return in_space<Any, Spaced>(std::move(*made), space);
+}
+
+inline constexpr std::string_view level_key_parameters = "outliers run centre importance";
+inline constexpr std::string_view level_value_parameters = "outliers centre importance";
+
+/// 2^bits levels per channel.
+template <std::size_t bits, bool keys>
+[[nodiscard]] Result<std::optional<CodebookRequest>> level_codebook(const FormatSpec& spec, std::size_t dim) {
+  CodebookRequest request{{dim, dim, std::size_t{1} << bits}, {}};
+  if (Status status = check(request.shape); !status) {
+    return Error{status.error().code, message(spec.name, ": ", status.error().message)};
+  }
+  const auto fit = parse_fit(spec, keys);
+  if (!fit) return fit.error();
+  request.fit = *fit;
+  return std::optional(request);
+}
+
+/// Trained levels, outliers apart, behind the codebook's space.
+template <class Any, class Concrete, template <class> class Sparse, template <class> class Spaced>
+[[nodiscard]] Result<Any> make_nuq(const FormatSpec& spec, std::size_t, std::shared_ptr<const Codebook> codebook) {
+  std::size_t percent = 1;
+  if (const std::string* text = spec.find("outliers")) {
+    const auto parsed = parse_number(*text, "outliers");
+    if (!parsed) return parsed.error();
+    percent = *parsed;
+  }
+  const auto space = codebook->space();
+  auto made = Concrete::make(std::move(codebook));
+  if (!made) return made.error();
+  if (percent == 0) return in_space<Any, Spaced>(std::move(*made), space);
+  auto sparse = Sparse<Concrete>::make(std::move(*made), percent);
+  if (!sparse) return sparse.error();
+  return in_space<Any, Spaced>(std::move(*sparse), space);
+}
+
+/// A format that is fixed by its dim.
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_plain(const FormatSpec&, std::size_t dim, std::shared_ptr<const Codebook>) {
+  auto made = Concrete::make(dim);
+  if (!made) return made.error();
+  return Any(std::move(*made));
+}
+
+template <class Any, class Concrete>
+[[nodiscard]] Result<Any> make_turbo(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+  std::size_t seed = 1;
+  if (const std::string* text = spec.find("seed")) {
+    const auto parsed = parse_number(*text, "seed");
+    if (!parsed) return parsed.error();
+    seed = *parsed;
+  }
+  auto made = Concrete::make(dim, seed);
+  if (!made) return made.error();
+  return Any(std::move(*made));
+}
+
+/// Fine channels of integer values; 0: none.
+[[nodiscard]] inline Result<std::size_t> parse_fine(const FormatSpec& spec, std::size_t dim) {
+  const std::string* text = spec.find("fine");
+  return text == nullptr ? Result<std::size_t>(std::size_t{0}) : parse_number(*text, "fine", dim);
+}
+
+/// Integers need to know their widest channels where some are kept fine: a few levels of each tell.
+[[nodiscard]] inline Result<std::optional<CodebookRequest>> integer_codebook(const FormatSpec& spec, std::size_t dim) {
+  const auto fine = parse_fine(spec, dim);
+  if (!fine) return fine.error();
+  if (*fine != 0) return level_codebook<2, false>(spec, dim);
+  if (spec.find("importance") != nullptr) {
+    return Error{Errc::invalid_parameter, message(spec.name, ": importance says which channels are fine; there is no fine=N")};
+  }
+  return std::optional<CodebookRequest>{};
+}
+
+template <std::size_t bits>
+[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> levels) {
+  std::size_t group = 32;
+  if (const std::string* text = spec.find("g")) {
+    if (*text == "row") {
+      group = 0;
+    } else {
+      const auto parsed = parse_number(*text, "g", dim);
+      if (!parsed) return parsed.error();
+      if (*parsed == 0) return Error{Errc::invalid_parameter, "g=0: groups have 16, 32, 64 or 'row' channels"};
+      group = *parsed;
+    }
+  }
+  auto made = IntegerValues<bits>::make(dim, group);
+  if (!made) return made.error();
+  const auto fine = parse_fine(spec, dim);
+  if (!fine) return fine.error();
+  if (*fine == 0) return AnyValues(std::move(*made));
+  if (*fine > dim) return Error{Errc::invalid_parameter, message("fine=", *fine, " of ", dim, " channels")};
+  auto mixed = MixedValues<IntegerValues<bits>>::make(std::move(*made), widest_channels(*levels, *fine));
+  if (!mixed) return mixed.error();
+  return AnyValues(std::move(*mixed));
+}
+
+}  // namespace pqkv::inline PQKV_ABI::detail

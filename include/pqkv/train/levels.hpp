@@ -1,0 +1,104 @@
+// Levels: the 4 or 8 numbers that stand for a channel, for formats that code channel by channel (nuq2, nuq3). Layer 3a.
+// k-means of numbers (Lloyd: Least Squares Quantization in PCM, 1957/1982), weighted as KVQuant (Hooper et al., 2024) does:
+// clusters are stretches of the sorted numbers, so an iteration is a few binary searches in running sums. Such formats keep
+// outliers apart, so the share of numbers farthest out does not pull at the levels.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pqkv/base/result.hpp"
+#include "pqkv/base/rows.hpp"
+#include "pqkv/codec/codebook.hpp"
+#include "pqkv/train/train_options.hpp"
+
+namespace pqkv::inline PQKV_ABI::detail {
+
+/// What outlier lists take from either end of a channel's numbers, as a share of their weight.
+inline constexpr double outlier_share = 0.005;
+
+/// `count` levels of the numbers `x` with weights (or none), ascending.
+[[nodiscard]] inline std::vector<float> fit_levels(std::vector<float> x, std::span<const float> weights, std::size_t count,
+                                                   const TrainOptions& options, SubspaceReport& report) {
+  std::vector<std::size_t> order(x.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return std::pair(x[a], a) < std::pair(x[b], b); });
+  std::vector<double> mass(x.size() + 1), sum(x.size() + 1), square(x.size() + 1);  // running, of the sorted numbers
+  std::vector<float> sorted(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sorted[i] = x[order[i]];
+    const double weight = weights.empty() ? 1.0 : static_cast<double>(weights[order[i]]), value = sorted[i];
+    mass[i + 1] = mass[i] + weight, sum[i + 1] = sum[i] + weight * value, square[i + 1] = square[i] + weight * value * value;
+  }
+  const auto at_share = [&](double share) {
+    const auto place = std::lower_bound(mass.begin() + 1, mass.end(), share * mass.back());
+    return std::min(static_cast<std::size_t>(place - mass.begin() - 1), x.size() - 1);
+  };
+  const std::size_t first = at_share(outlier_share), last = std::max(at_share(1 - outlier_share), first) + 1;
+  std::vector<double> levels(count);
+  for (std::size_t c = 0; c < count; ++c) {
+    levels[c] = sorted[at_share((static_cast<double>(c) + 0.5) / static_cast<double>(count))];
+  }
+  std::vector<std::size_t> ends(count + 1, first);
+  const double total = std::max(mass[last] - mass[first], 1e-300);
+  for (std::size_t iteration = 0; iteration < 4 * options.iterations && !report.converged; ++iteration) {
+    ends[count] = last;
+    double cost = 0;
+    for (std::size_t c = 0; c < count; ++c) {
+      if (c + 1 < count) {
+        const auto border = static_cast<float>((levels[c] + levels[c + 1]) / 2);
+        const auto found = std::lower_bound(sorted.begin() + static_cast<std::ptrdiff_t>(ends[c]),
+                                            sorted.begin() + static_cast<std::ptrdiff_t>(last), border);
+        ends[c + 1] = static_cast<std::size_t>(found - sorted.begin());
+      }
+      const double weight = mass[ends[c + 1]] - mass[ends[c]], moment = sum[ends[c + 1]] - sum[ends[c]];
+      cost += square[ends[c + 1]] - square[ends[c]] - 2 * levels[c] * moment + levels[c] * levels[c] * weight;
+      if (weight > 0) levels[c] = moment / weight;
+    }
+    report.objective.push_back(std::max(cost, 0.0) / total);
+    const auto& objective = report.objective;
+    report.converged = objective.size() > 1 &&
+                       objective[objective.size() - 2] - objective.back() <= options.tolerance * objective.back();
+  }
+  double squares = 0;
+  report.smallest_cluster = x.size();
+  for (std::size_t c = 0; c < count; ++c) {
+    const std::size_t size = ends[c + 1] - ends[c];
+    squares += static_cast<double>(size) * static_cast<double>(size);
+    report.smallest_cluster = std::min(report.smallest_cluster, size);
+    report.largest_cluster = std::max(report.largest_cluster, size);
+  }
+  const auto numbers = static_cast<double>(last - first);
+  report.imbalance = static_cast<double>(count) * squares / (numbers * numbers);
+  report.samples_per_centroid = numbers / static_cast<double>(count);
+  return {levels.begin(), levels.end()};
+}
+
+/// train_codebook for channels of 4 or 8 levels; of checked rows, or those in `sample` where it is not empty. (A metric within
+/// a single channel is a factor, which moves no level.)
+template <class Executor, class Progress>
+[[nodiscard]] Result<TrainedCodebook> train_levels(FloatRows rows, std::span<const std::size_t> sample,
+                                                   std::span<const float> weights, const CodebookShape& shape,
+                                                   const TrainOptions& options, Executor&& executor, Progress&& progress) {
+  std::vector<float> centroids(shape.dim * shape.centroids);
+  TrainedCodebook trained;
+  trained.subspaces.resize(shape.dim);
+  executor.run(shape.dim, [&](std::size_t channel, std::size_t /*worker*/) {
+    std::vector<float> x(sample.empty() ? rows.count : sample.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = rows.row(sample.empty() ? i : sample[i])[channel];
+    const auto levels = fit_levels(std::move(x), weights, shape.centroids, options, trained.subspaces[channel]);
+    std::copy(levels.begin(), levels.end(), centroids.begin() + static_cast<std::ptrdiff_t>(channel * shape.centroids));
+  });
+  if (!progress(options.iterations, options.iterations)) return Error{Errc::stopped, "training was stopped"};
+  auto codebook = Codebook::make(shape, std::move(centroids));
+  if (!codebook) return codebook.error();
+  trained.codebook = std::move(*codebook);
+  return trained;
+}
+
+}  // namespace pqkv::inline PQKV_ABI::detail
