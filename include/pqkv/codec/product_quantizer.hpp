@@ -96,14 +96,7 @@ class ProductQuantizer {
 
   /// table[s·centroids + c] = query · centroid c of subspace s, and the centroid's gain times the piece's squared length.
   void tabulate(const float* query, float* table) const noexcept {
-    for (std::size_t s = 0; s < subspaces(); ++s) {
-      isa::best().centroid_dots(query + s * width(), width(), codebook_->centroids(s), centroids,
-                                table + s * centroids);
-      if (const float* gains = codebook_->gains(s)) {
-        const float square = squared_length(query + s * width());
-        for (std::size_t c = 0; c < centroids; ++c) table[s * centroids + c] += gains[c] * square;
-      }
-    }
+    isa::best().centroid_dots(query, subspaces(), width(), codebook_->centroids(0), codebook_->gains(0), centroids, table);
   }
 
   /// Four queries `stride` floats apart, interleaved: table[(s·centroids + c)·4 + q].

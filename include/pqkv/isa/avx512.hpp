@@ -34,6 +34,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
   set.centroid_sum = centroid_sum;
+  set.byte_table = byte_table;
   set.nearest_centroid = nearest_centroid;
   set.pq4_score = pq4_score;
   set.pq4_accumulate = pq4_accumulate;

@@ -71,10 +71,7 @@ class Pq44Keys {
 
   void prepare(QueryTable& table, FloatRows queries) const {
     table.prepare(queries.count, 2 * subspaces(), stage, [&](std::size_t q, float* plain) {
-      for (std::size_t s = 0; s < subspaces(); ++s) {
-        isa::best().centroid_dots(queries.row(q) + s * width(), width(), codebook_->centroids(s), 2 * stage,
-                                  plain + s * 2 * stage);
-      }
+      isa::best().centroid_dots(queries.row(q), subspaces(), width(), codebook_->centroids(0), nullptr, 2 * stage, plain);
     });
   }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
@@ -83,7 +80,7 @@ class Pq44Keys {
     isa::best().pq4_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), 2 * subspaces(),
                           table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
   }
-  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(2 * subspaces(), stage, scores); }
+  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(scores); }
 
  private:
   Pq44Keys(std::shared_ptr<const Codebook> codebook, std::shared_ptr<const Codebook> joint) noexcept
