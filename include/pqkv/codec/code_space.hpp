@@ -71,7 +71,7 @@ class CodeSpace {
   [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
-            parts_.term_basis.size() + query_map_.size() + term_columns_.size()) *
+            parts_.term_basis.size() + query_map_.size() + term_columns_.size() + term_least_.size() + term_most_.size()) *
            sizeof(float);
   }
 
@@ -146,6 +146,14 @@ class CodeSpace {
     isa::best().product_f32(term_columns_.data() + offset, term_stride(), rank(), blocks * block_tokens, queries + dim(),
                             query_width(), count, scores, stride);
   }
+  /// No less than the positional term of any token of a run, for one query as queries_in wrote it.
+  [[nodiscard]] float term_bound(const float* query) const noexcept {
+    float sum = 0;
+    for (std::size_t r = 0; r < rank(); ++r) {
+      sum += std::max(query[dim() + r] * term_most_[r], query[dim() + r] * term_least_[r]);
+    }
+    return sum;
+  }
 
  private:
   explicit CodeSpace(CodeSpaceParts parts) : parts_(std::move(parts)) {
@@ -162,6 +170,12 @@ class CodeSpace {
     if (!term_columns_.grow(rank() * term_stride())) __builtin_trap();
     for (std::size_t t = 0; t < parts_.run_tokens; ++t) {
       for (std::size_t r = 0; r < rank(); ++r) term_columns_[r * term_stride() + t] = parts_.term_rows[t * rank() + r];
+    }
+    for (std::size_t r = 0; r < rank(); ++r) {
+      const float* column = term_columns_.data() + r * term_stride();
+      const auto [least, most] = std::minmax_element(column, column + parts_.run_tokens);
+      term_least_.push_back(*least);
+      term_most_.push_back(*most);
     }
   }
 
@@ -185,6 +199,7 @@ class CodeSpace {
 
   CodeSpaceParts parts_;
   Buffer<float> query_map_;     // [dim][map_stride()]: A⁻¹ and the term's basis side by side
+  std::vector<float> term_least_, term_most_;  // [rank], over all tokens of a run
   Buffer<float> term_columns_;  // [rank][term_stride()]: parts_.term_rows as scores take them in
 };
 

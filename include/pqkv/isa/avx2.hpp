@@ -56,6 +56,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.integer_encode = integer_encode;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

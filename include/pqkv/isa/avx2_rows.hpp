@@ -288,6 +288,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum_of(sum_f32x8);
 }
 
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+}
+
 }  // namespace pqkv::inline PQKV_ABI::isa::avx2
 PQKV_TARGET_END
 

@@ -41,6 +41,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.int8_accumulate = int8_accumulate;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

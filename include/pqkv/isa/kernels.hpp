@@ -151,6 +151,8 @@ struct KernelSet {
   /// x[i] = exp(x[i] − shift); returns the sum. x[i] ≤ shift; relative error of each exp ≤ 4 ulp, and results below
   /// 2⁻¹²⁶ may be 0.
   float (*exponential)(float* x, std::size_t count, float shift) noexcept;
+  /// The same for whole blocks of 32 tokens; sums[b] = the sum of block b.
+  void (*exponential_blocks)(float* x, std::size_t block_count, float shift, float* sums) noexcept;
 };
 
 }  // namespace pqkv::inline PQKV_ABI::isa

@@ -296,6 +296,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return vaddvq_f32(sum_f32x4) + scalar::exponential(x + i, count - i, shift);
 }
 
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+}
+
 /// Scalar stay: buckets, because additions to scattered addresses have no vector form; and pq8 for one query.
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = scalar::kernels();
@@ -316,6 +320,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.int2_accumulate = byte_accumulate<2>;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

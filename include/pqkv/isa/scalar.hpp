@@ -289,6 +289,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum;
 }
 
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+}
+
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set{};
   set.name = "scalar";
@@ -324,6 +328,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.integer_encode = integer_encode;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

@@ -105,6 +105,17 @@ class SpacedKeys {
     }
   }
 
+  /// The bound of the codes, and of what the mean adds.
+  void bound(const QueryTable& table, float* scores) const noexcept
+    requires Bounded<K>
+  {
+    inner_.bound(table.inner, scores);
+    for (std::size_t q = 0; q < table.queries.count(); ++q) {
+      if (space_->has_constant()) scores[q] += table.constant[q];
+      if (space_->has_term()) scores[q] += space_->term_bound(table.spaced.row(q));
+    }
+  }
+
  private:
   SpacedKeys(K inner, std::shared_ptr<const CodeSpace> space) noexcept : inner_(std::move(inner)), space_(std::move(space)) {}
 

@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "pqkv/train/kmeans.hpp"
+#include "pqkv/train/mini_batch.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -124,13 +124,16 @@ class ResidualKMeans {
   SubspaceReport report_;
 };
 
-/// What trains one subspace: KMeans, or ResidualKMeans where 32 centroids mean two stages.
+/// What trains one subspace: KMeans, MiniBatchKMeans where `batch` is not 0, or ResidualKMeans where 32 centroids mean two
+/// stages (which know no batches).
 class SubspaceTrainer {
  public:
   SubspaceTrainer(RowMatrix rows, std::span<const float> weights, std::size_t centroids, Initialisation initialisation,
-                  std::uint64_t seed)
+                  std::uint64_t seed, std::size_t batch = 0)
       : trainer_(centroids == 2 * ResidualKMeans::stage
                      ? Trainer(std::in_place_type<ResidualKMeans>, std::move(rows), weights, initialisation, seed)
+                 : batch != 0
+                     ? Trainer(std::in_place_type<MiniBatchKMeans>, rows, weights, centroids, batch, initialisation, seed)
                      : Trainer(std::in_place_type<KMeans>, std::move(rows), weights, centroids, initialisation, seed)) {}
 
   void step(double tolerance) {
@@ -150,7 +153,7 @@ class SubspaceTrainer {
   }
 
  private:
-  using Trainer = std::variant<KMeans, ResidualKMeans>;
+  using Trainer = std::variant<KMeans, MiniBatchKMeans, ResidualKMeans>;
   Trainer trainer_;
 };
 
