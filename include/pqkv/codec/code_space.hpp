@@ -198,9 +198,9 @@ class CodeSpace {
   }
 
   CodeSpaceParts parts_;
-  Buffer<float> query_map_;     // [dim][map_stride()]: A⁻¹ and the term's basis side by side
+  Buffer<float> query_map_;                    // [dim][map_stride()]: A⁻¹ and the term's basis side by side
+  Buffer<float> term_columns_;                 // [rank][term_stride()]: parts_.term_rows as scores take them in
   std::vector<float> term_least_, term_most_;  // [rank], over all tokens of a run
-  Buffer<float> term_columns_;  // [rank][term_stride()]: parts_.term_rows as scores take them in
 };
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -60,7 +60,7 @@ class Codebook {
   /// [subspace][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
   /// Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
-                                                                    std::vector<float> centroids,
+                                                                    const std::vector<float>& centroids,
                                                                     std::shared_ptr<const CodeSpace> space = nullptr,
                                                                     std::vector<float> gains = {}) {
     if (Status status = check(shape); !status) return status.error();
