@@ -70,17 +70,18 @@ constexpr std::string_view compiler = "GCC " __VERSION__;
 
 }  // namespace
 
-Limits measure_limits() {
+void print_limits(MemoryReader& memory) {
   const std::size_t second_bytes = working_set(Placement::warm) / 512 * 512;
-  const Spread memory = read_speed(working_set(Placement::cold) / (4 << 20) * (4 << 20), 4 << 20);
+  Contest contest;
+  const std::size_t reader = memory.enter(contest);
+  contest.hold(31);
   const Spread third = read_speed(16 * second_bytes, second_bytes);
   const Spread second = read_speed(second_bytes, second_bytes);
   const Spread lookups = lookup_speed();
-  print_figure("limits: reading memory", memory, "GB/s");
+  print_figure("limits: reading memory", MemoryReader::speed(contest, reader), "GB/s");
   print_figure(fmt::format("limits: reading the last-level cache ({} MiB)", 16 * second_bytes >> 20), third, "GB/s");
   print_figure("limits: reading the second-level cache", second, "GB/s");
   print_figure("limits: look-ups in 256 floats, each with an addition", lookups, "per ns");
-  return {memory.median, second.median, third.median, lookups.median};
 }
 
 void print_ratios(const std::vector<std::string>& groups) {
@@ -93,9 +94,10 @@ void print_ratios(const std::vector<std::string>& groups) {
              eigen_attend() != nullptr ? "yes" : "not found", faiss_name());
   fmt::print("Times of contenders that take turns; a ratio is the median (quartiles) over rounds.\n\n");
   fmt::print("| {:<72} | {:>22} | {:<7} | {:<6} |\n|---|---|---|---|\n", "measure", "reached", "target", "");
-  const Limits limits = measure_limits();
-  if (wanted("score")) score_targets(limits);
-  if (wanted("attend")) attend_targets(limits);
+  MemoryReader memory;
+  print_limits(memory);
+  if (wanted("score")) score_targets(memory);
+  if (wanted("attend")) attend_targets(memory);
   if (wanted("context")) context_targets();
   if (wanted("skip")) skip_targets();
   if (wanted("encode")) encode_targets();

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "support/contest.hpp"
+#include "support/memory_reader.hpp"
 
 namespace pqkv::bench {
 
@@ -30,16 +31,9 @@ inline void print_left_out(const std::string& measure, std::string_view why) {
 }
 
 /// What the machine allows, measured once per run.
-struct Limits {
-  double memory;   ///< GB/s that one core reads from memory
-  double second;   ///< from the second-level cache
-  double third;    ///< from the last-level cache
-  double lookups;  ///< 256-entry float look-ups and additions per nanosecond
-};
-
-[[nodiscard]] Limits measure_limits();
-void score_targets(const Limits& limits);
-void attend_targets(const Limits& limits);
+void print_limits(MemoryReader& memory);
+void score_targets(MemoryReader& memory);
+void attend_targets(MemoryReader& memory);
 void context_targets();
 void skip_targets();
 void encode_targets();

@@ -50,7 +50,7 @@ class ExactRowsOfPeers {
   std::vector<float> scores_, outs_;
 };
 
-void compare(std::size_t dim, const Limits& limits) {
+void compare(std::size_t dim, MemoryReader& memory) {
   Entry half("k=exact:f16,v=exact:f16", dim);
   ExactRowsOfPeers rows(dim);
   for (const char* values : {"int4:g=32", "int4:g=row"}) {
@@ -65,6 +65,7 @@ void compare(std::size_t dim, const Limits& limits) {
       std::size_t blas_entry = 0, eigen_entry = 0;
       if (blas != nullptr) blas_entry = contest.add(items, [&] { rows.run(blas, queries, group); });
       if (eigen != nullptr) eigen_entry = contest.add(items, [&] { rows.run(eigen, queries, group); });
+      const std::size_t reader = group == 1 ? memory.enter(contest) : 0;
       contest.hold(15);
       const std::string name = fmt::format("attend pq4 m=16 + {} dim {} group {}", values, dim, group);
       print_figure(name, contest.time(ours), "ns/tok");
@@ -80,14 +81,10 @@ void compare(std::size_t dim, const Limits& limits) {
       if (group != 1) continue;
       print_speed(name + ", own exact f16", half.bytes_per_token(), contest.time(exact));
       print_target(name + ", × own exact f16", contest.faster(ours, exact), 4.5);
-      const double bound = coded.bytes_per_token() / limits.memory;
-      const Spread time = contest.time(ours);
-      print_target(name + ", time / bytes' own bound", {time.median / bound, time.lower / bound, time.upper / bound}, 1.3,
-                   true);
-      const double exact_bound = half.bytes_per_token() / limits.memory;
-      const Spread exact_time = contest.time(exact);
+      const Spread share = MemoryReader::share(contest, ours, reader, coded.bytes_per_token());
+      print_target(name + ", time / bytes' own bound", {1 / share.median, 1 / share.upper, 1 / share.lower}, 1.3, true);
       print_target(name + ", exact f16, share of memory bandwidth",
-                   {exact_bound / exact_time.median, exact_bound / exact_time.upper, exact_bound / exact_time.lower}, 0.85);
+                   MemoryReader::share(contest, exact, reader, half.bytes_per_token()), 0.85);
     }
   }
 }
@@ -134,8 +131,8 @@ struct Context {
 
 }  // namespace
 
-void attend_targets(const Limits& limits) {
-  for (const std::size_t dim : {64, 128}) compare(dim, limits);
+void attend_targets(MemoryReader& memory) {
+  for (const std::size_t dim : {64, 128}) compare(dim, memory);
   compare_own(128);
 }
 

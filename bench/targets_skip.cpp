@@ -137,9 +137,9 @@ void skip_targets() {
         }
       });
     };
-    std::size_t turns[3] = {};
+    std::size_t turns[4] = {};
     const std::size_t skipping = enter(coded, 1e-4f, turns[0]), plain = enter(coded, 0, turns[1]),
-                      exact = enter(half, 0, turns[2]);
+                      exact = enter(half, 0, turns[2]), strict = enter(coded, 1e-5f, turns[3]);
     std::size_t peer = 0;
     if (blas != nullptr) {
       peer = contest.add(static_cast<double>(long_context * batch), [&] {
@@ -171,6 +171,7 @@ void skip_targets() {
     print_figure(name + ", largest bound of skipped mass", {most_skipped, most_skipped, most_skipped}, "");
     print_target(name + ", error / stated bound", {worst, worst, worst}, 1, true);
     print_target(name + ", × own exact f16", contest.faster(skipping, exact), 12);
+    if (every) print_figure(name + ", at 1e-5, × own exact f16", contest.faster(strict, exact), "×");
     if (blas != nullptr) print_target(name + ", × OpenBLAS f32", contest.faster(skipping, peer), 25);
   }
 }

@@ -78,8 +78,9 @@ TEST_CASE("what a space says of itself") {
   CHECK(turning->has_term());
   CHECK(turning->rank() == 9);
   CHECK(turning->query_width() == 16 + 9);
-  // The term's rows also lie by tiles of 64 tokens, its basis beside the identity for queries.
-  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16 + 9 * 64 + 16 * 25) * 4);
+  // The term's columns with room for a last block, their extremes, and the basis beside the identity for queries, in whole
+  // cache lines.
+  CHECK(turning->bytes() == (16 + 32 * 9 + 9 * 16 + 9 * (32 + 32 + 16) + 2 * 9 + 16 * 32) * 4);
   CHECK(random_space(16, {.rotary = 8})->parts().run_tokens == unlimited_tokens);
   // Runs are RoPE's: without it there are none.
   CHECK(random_space(16, {.run_tokens = 32, .mean = true})->parts().run_tokens == unlimited_tokens);

@@ -19,9 +19,21 @@ TEST_CASE("products with centroids on every instruction set") {
     for (const std::size_t width : {1, 2, 3, 4, 8, 16, 31}) {
       for (const std::size_t count : {16, 256}) {
         const auto centroids = normal_floats(width * count, 1);
-        const auto query = normal_floats(width, 2);
-        std::vector<float> table(count);
-        kernels.centroid_dots(query.data(), width, centroids.data(), count, table.data());
+        const auto query = normal_floats(3 * width, 2);
+        const auto books = normal_floats(3 * width * count, 7), gains = normal_floats(3 * count, 8);
+        for (const float* gain : {static_cast<const float*>(nullptr), gains.data()}) {
+          std::vector<float> table(3 * count, -7.0f);
+          kernels.centroid_dots(query.data(), 3, width, books.data(), gain, count, table.data());
+          for (std::size_t i = 0; i < table.size(); ++i) {
+            double sum = 0;
+            for (std::size_t d = i / count * width; d < (i / count + 1) * width; ++d) {
+              const auto x = static_cast<double>(query[d]);
+              sum += x * static_cast<double>(books[d * count + i % count]);
+              if (gain != nullptr) sum += x * x * static_cast<double>(gain[i]);
+            }
+            REQUIRE(std::fabs(static_cast<double>(table[i]) - sum) <= float_sum_tolerance * 20 * static_cast<double>(width));
+          }
+        }
         const auto queries = normal_floats(3 * (width + 2) + width, 4);
         std::vector<float> quads(count * 4);
         kernels.centroid_dots4(queries.data(), width + 2, width, centroids.data(), count, quads.data());
@@ -35,13 +47,6 @@ TEST_CASE("products with centroids on every instruction set") {
         const auto buckets = positive_floats(count, 3);
         std::vector<float> row(width, 1.0f);
         kernels.centroid_sum(buckets.data(), width, centroids.data(), count, row.data());
-        for (std::size_t c = 0; c < count; ++c) {
-          double sum = 0;
-          for (std::size_t d = 0; d < width; ++d) {
-            sum += static_cast<double>(query[d]) * static_cast<double>(centroids[d * count + c]);
-          }
-          REQUIRE(std::fabs(static_cast<double>(table[c]) - sum) <= float_sum_tolerance * 10 * static_cast<double>(width));
-        }
         for (std::size_t d = 0; d < width; ++d) {
           double sum = 1;
           for (std::size_t c = 0; c < count; ++c) {
@@ -164,25 +169,29 @@ TEST_CASE("6-bit scores are exact sums of table bytes on every instruction set")
 TEST_CASE("tables as bytes are within half a step on every instruction set") {
   for_each_set([](const isa::KernelSet& kernels) {
     for (const std::size_t count : {16, 32, 64}) {
-      for (const std::size_t subspaces : {1, 3, 256}) {
+      for (const std::size_t subspaces : {1, 3, 4, 16, 256}) {
         for (const float spread : {0.0f, 1.0f, 1e6f}) {
           auto table = normal_floats(subspaces * count, count);
           for (float& x : table) x *= spread;
           std::vector<std::uint8_t> bytes(table.size());
           float scale = -1, bias = -1;
-          kernels.byte_table(table.data(), subspaces, count, bytes.data(), &scale, &bias);
+          const std::uint32_t largest = kernels.byte_table(table.data(), subspaces, count, bytes.data(), &scale, &bias);
           double widest = 0, sum = 0;
+          std::uint32_t expected_largest = 0;
           for (std::size_t s = 0; s < subspaces; ++s) {
             const auto [least, most] = std::minmax_element(table.begin() + static_cast<std::ptrdiff_t>(s * count),
                                                            table.begin() + static_cast<std::ptrdiff_t>((s + 1) * count));
             widest = std::max(widest, static_cast<double>(*most) - static_cast<double>(*least));
             sum += static_cast<double>(*least);
+            expected_largest += *std::max_element(bytes.begin() + static_cast<std::ptrdiff_t>(s * count),
+                                                  bytes.begin() + static_cast<std::ptrdiff_t>((s + 1) * count));
             for (std::size_t i = s * count; i < (s + 1) * count; ++i) {
               const double error =
                   static_cast<double>(*least) + static_cast<double>(scale) * bytes[i] - static_cast<double>(table[i]);
               REQUIRE(std::fabs(error) <= 0.501 * static_cast<double>(scale));
             }
           }
+          REQUIRE(largest == expected_largest);
           REQUIRE(std::fabs(static_cast<double>(scale) - widest / 255) <= 1e-6 * widest);
           REQUIRE(std::fabs(static_cast<double>(bias) - sum) <= 1e-5 * std::fabs(sum) + 1e-5 * static_cast<double>(spread));
         }

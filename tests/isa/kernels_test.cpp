@@ -162,9 +162,41 @@ TEST_CASE("conversions are exact or correctly rounded on every instruction set")
 TEST_CASE("dot products and weighted sums of exact rows on every instruction set") {
   for_each_set([](const isa::KernelSet& kernels) {
     check_rows<float>(kernels.dot_f32, kernels.accumulate_f32);
-    check_rows<float>(kernels.dot_f32, kernels.product_f32);
     check_rows<f16>(kernels.dot_f16, kernels.accumulate_f16);
     check_rows<bf16>(kernels.dot_bf16, kernels.accumulate_bf16);
+  });
+}
+
+TEST_CASE("products with a small matrix on every instruction set") {
+  for_each_set([](const isa::KernelSet& kernels) {
+    for (const std::size_t columns : {1, 7, 8, 15, 16, 20, 40, 64, 80, 96, 112, 144, 250, 256}) {
+      for (const std::size_t rows : {1, 4, 16, 64}) {
+        for (const std::size_t queries : {1, 2, 3, 4, 6, 7, 16}) {
+          const std::size_t row_stride = columns + 5, weight_stride = rows + 2, out_stride = columns + 3;
+          const auto matrix = normal_floats((rows - 1) * row_stride + columns, 1);
+          const auto weights = normal_floats((queries - 1) * weight_stride + rows, 2);
+          const auto before = normal_floats((queries - 1) * out_stride + columns, 3);
+          auto outs = before;
+          kernels.product_f32(matrix.data(), row_stride, rows, columns, weights.data(), weight_stride, queries, outs.data(),
+                              out_stride);
+          for (std::size_t i = 0; i < outs.size(); ++i) {
+            const std::size_t q = i / out_stride, c = i % out_stride;
+            if (c >= columns) {
+              REQUIRE(outs[i] == before[i]);
+              continue;
+            }
+            double sum = static_cast<double>(before[i]), magnitude = std::fabs(sum);
+            for (std::size_t r = 0; r < rows; ++r) {
+              const double term =
+                  static_cast<double>(weights[q * weight_stride + r]) * static_cast<double>(matrix[r * row_stride + c]);
+              sum += term;
+              magnitude += std::fabs(term);
+            }
+            REQUIRE(std::fabs(static_cast<double>(outs[i]) - sum) <= float_sum_tolerance * magnitude);
+          }
+        }
+      }
+    }
   });
 }
 

@@ -104,6 +104,53 @@ TEST_CASE("k-means finds clusters that are there, from either initialisation") {
   }
 }
 
+TEST_CASE("batches find the same clusters in parts of the rows") {
+  const std::size_t dim = 8, count = 4000;
+  const auto rows = clustered_rows(count, dim);
+  const FloatRows view(rows.data(), count, dim);
+  TrainOptions options;
+  options.batch = 200;
+  options.iterations = 60;
+  const auto trained = train_codebook(view, {dim, 4, 16}, options).value();
+  CHECK(mean_error(*trained.codebook, rows, 2) < 4 * 0.02 * 1.2);
+  double sum = 0;
+  for (const SubspaceReport& report : trained.subspaces) {
+    CHECK(report.objective.size() == 61);  // of each batch, and of all rows in the end
+    CHECK(report.smallest_cluster > 150);
+    CHECK(report.largest_cluster < 350);
+    CHECK(report.imbalance < 1.2);
+    sum += report.objective.back();
+  }
+  CHECK(std::fabs(sum - mean_error(*trained.codebook, rows, 2)) < 1e-4 * sum);
+  CHECK(trained.codebook->id() == train_codebook(view, {dim, 4, 16}, options, Threads{}).value().codebook->id());
+
+  // What the first batch did not hold is learned from later ones, and what is forgotten is what came first: on noise five
+  // passes come within 5 % of the error of full iterations, and one batch does not.
+  const auto noise = normal_floats(8192 * 4, 5);
+  const FloatRows noise_view(noise.data(), 8192, 4);
+  const double full = mean_error(*train_codebook(noise_view, {4, 1, 256}).value().codebook, noise, 4);
+  options = {};
+  options.batch = 512;
+  options.iterations = 80;
+  const double passes = mean_error(*train_codebook(noise_view, {4, 1, 256}, options).value().codebook, noise, 4);
+  options.iterations = 1;
+  const double one = mean_error(*train_codebook(noise_view, {4, 1, 256}, options).value().codebook, noise, 4);
+  CHECK(passes < 1.05 * full);
+  CHECK(one > 1.05 * full);
+
+  // Rows that weigh nothing do not count, and identical rows do no harm.
+  std::vector<float> weights(count);
+  for (std::size_t r = 0; r < count; ++r) weights[r] = rows[r * dim] > 15.0f ? 1.0f : 0.0f;
+  options.iterations = 60;
+  options.weights = weights;
+  const auto weighed = train_codebook(view, {dim, 4, 16}, options).value().codebook;
+  for (std::size_t c = 0; c < 16; ++c) CHECK(weighed->centroids(0)[c] > 15.0f);
+  const std::vector<float> same(1000 * 4, 0.5f);
+  options.weights = {};
+  const auto alike = train_codebook({same.data(), 1000, 4}, {4, 1, 256}, options).value();
+  CHECK(alike.subspaces.front().objective.back() == 0.0);
+}
+
 TEST_CASE("the report's last objective is the error of the codebook that was returned") {
   const auto rows = normal_floats(3000 * 8, 3);
   for (const std::size_t iterations : {1, 3, 25}) {
@@ -215,6 +262,13 @@ TEST_CASE("what cannot be trained is refused with the numbers") {
   options = {};
   options.iterations = 0;
   CHECK(code_of(train_codebook(view, {8, 2, 16}, options)) == Errc::invalid_parameter);
+  options = {};
+  options.batch = 15;
+  const auto small = train_codebook(view, {8, 2, 16}, options);
+  CHECK(code_of(small) == Errc::invalid_parameter);
+  CHECK(small.error().message.find("batches of 15 rows for 16 centroids") != std::string::npos);
+  options.batch = 64;
+  CHECK(code_of(train_codebook(view, {8, 2, 32}, options)) == Errc::invalid_parameter);
   std::vector<float> weights(299, 1.0f);
   options = {};
   options.weights = weights;

@@ -63,12 +63,14 @@ void attend_window(const HeadCache<K, V>& head, Workspace<K, V>& workspace, cons
 /// the first slot's token has index `token`.
 template <KeyPolicy K, ValuePolicy V>
 void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, BlockSpan keys, const std::byte* values,
-                   const std::uint32_t* dead, std::int64_t position, std::size_t token, const ScoreRules& rules, float log_skip) {
+                   const std::uint32_t* dead, std::int64_t position, std::size_t token, const ScoreRules& rules,
+                   float skip_below) {
   const std::size_t tile = workspace.scores.width();
   const std::size_t count = workspace.queries.count();
   float* scores = workspace.scores.data();
-  // On their way while the keys are scored; with skipping nobody knows yet which values will be read.
-  if (log_skip > 0) prefetch_head(values, keys.blocks() * head.values().block_bytes());
+  // On their way while the keys are scored; with skipping nobody knows yet which values will be read, but much like the last
+  // tile's.
+  if (workspace.read_share > 0.75f) prefetch_head(values, keys.blocks() * head.values().block_bytes());
   head.keys().score(workspace.table, keys, scores, tile);
   if (rules.any()) {
     // Erased slots before a token do not count in its index; slots come in order.
@@ -84,13 +86,15 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
                 [&](std::size_t t) { return position + static_cast<std::int64_t>(t); }, index_of);
   }
   if (dead != nullptr) hide_dead(dead, keys.tokens, scores, tile, count);
-  attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile, log_skip);
+  const std::size_t read = attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile,
+                                       skip_below);
+  workspace.read_share = static_cast<float>(read) / static_cast<float>(keys.blocks());
 }
 
 /// The oldest `count` tokens of the recent window as the block that they would become.
 template <KeyPolicy K, ValuePolicy V>
 void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t count, std::size_t token,
-                    const ScoreRules& rules, float log_skip) {
+                    const ScoreRules& rules, float skip_below) {
   const ExactWindow& recent = head.recent();
   const std::size_t key_bytes = head.keys().block_bytes();
   if (!workspace.waiting.grow(key_bytes + head.values().block_bytes())) __builtin_trap();
@@ -104,14 +108,15 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   head.keys().prepare(workspace.table, {workspace.queries.data(), workspace.queries.count(), head.dim()});
   head.keys().turn(workspace.table, place.origin);
   attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes,
-                nullptr, recent.position(0), token, rules, log_skip);
+                nullptr, recent.position(0), token, rules, skip_below);
 }
 
 /// Whether no key of the run can matter, as the table alone says: then `tokens` tokens count as skipped.
 template <KeyPolicy K>
 [[nodiscard]] bool skip_range(const K& keys, const typename K::QueryTable& table, Partial& partial, std::size_t tokens,
-                              float log_skip) noexcept {
+                              float skip_below) noexcept {
   if constexpr (Bounded<K>) {
+    const float log_skip = std::min(std::log(skip_below), 0.0f);
     float bounds[max_group];
     keys.bound(table, bounds);
     for (std::size_t q = 0; q < partial.queries(); ++q) {
@@ -142,7 +147,7 @@ struct Share {
 /// A share of all runs, whose first token has index `token`.
 template <KeyPolicy K, ValuePolicy V>
 void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t token, const ScoreRules& rules,
-                 float log_skip, Share share) {
+                 float skip_below, Share share) {
   const std::size_t count = workspace.queries.count();
   const std::size_t tile = workspace.scores.width();
   std::size_t all = 0;
@@ -164,7 +169,7 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
     if (!moved_alike || turned->origin != run.origin) head.keys().turn(workspace.table, run.origin);
     turned = &run;
     // Rules change scores behind the table's back, so that its bound would say nothing.
-    if (log_skip <= 0 && !rules.any() && skip_range(head.keys(), workspace.table, workspace.partial, end - begin, log_skip)) {
+    if (skip_below > 0 && !rules.any() && skip_range(head.keys(), workspace.table, workspace.partial, end - begin, skip_below)) {
       token += run.live;
       continue;
     }
@@ -177,7 +182,7 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
         const std::size_t slots = std::min({mine ? tile : stop, limit - done, stop - done});
         if (mine && rules.reach(count, run.position(done + slots - 1))) {
           attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
-                        run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, log_skip);
+                        run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, skip_below);
         }
         token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
         done += slots;
@@ -204,10 +209,10 @@ void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const
     attend_window(head, workspace, head.recent(), waiting, behind_sealed + waiting, rules);
   }
   if (head.runs().empty() && waiting == 0) return;
-  const float log_skip = options.skip_below > 0 ? std::min(std::log(options.skip_below), 0.0f) : 1.0f;
   head.values().begin(workspace.sum, count);
-  attend_runs(head, workspace, kept, rules, log_skip, share);
-  if (waiting != 0) attend_waiting(head, workspace, waiting, behind_sealed, rules, log_skip);
+  workspace.read_share = 1;
+  attend_runs(head, workspace, kept, rules, options.skip_below, share);
+  if (waiting != 0) attend_waiting(head, workspace, waiting, behind_sealed, rules, options.skip_below);
   head.values().finish(workspace.sum, workspace.partial.out(), head.dim());
 }
 

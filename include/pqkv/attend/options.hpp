@@ -18,10 +18,11 @@ namespace pqkv::inline PQKV_ABI {
 struct AttendOptions {
   /// Multiplies q · k before the softmax; 0 means 1/√dim.
   float scale = 0;
-  /// Blocks of values in which every weight is below this share of the largest weight seen so far are not read (0: all
-  /// are); windows come first, so that the largest is near its end early. Nor are the keys of a run whose table bounds all
-  /// of its scores that low (Bounded; where no rule below changes scores). With skipped mass ε the output moves by at most
-  /// 2·ε·max‖value‖, and ε is at most skip_below times the number of tokens.
+  /// Blocks of 32 values whose weights are on average below this share of the largest weight seen so far are not read (0: all
+  /// are; a block that weighs as much as the largest weight is always); windows come first, so that the largest is near its
+  /// end early. Nor are the keys of a run whose table bounds all of its scores that low (Bounded; where no rule below changes
+  /// scores). With skipped mass ε the output moves by at most 2·ε·max‖value‖, and ε is at most skip_below times the number
+  /// of tokens (slots of erased tokens in blocks that are still held included).
   float skip_below = 0;
   /// Tokens beyond `recent` that wait for their block (up to 31) are read through codes too, encoded for each call. For
   /// measuring what codes do when nothing but sinks and `recent` tokens may be exact; slow.

@@ -60,85 +60,103 @@ void attend_exact(Partial& partial, const ExactRows& rows, const std::byte* keys
 
 /// Asks for the first bytes of what will be read soon. Kernels look ahead inside the span that they are given; its
 /// beginning is the business of whoever knows that the span is next.
+inline constexpr std::size_t prefetch_bytes = 4096;
 inline void prefetch_head(const std::byte* first, std::size_t bytes) noexcept {
   constexpr std::size_t line = 64;
-  for (std::size_t i = 0; i < std::min(bytes, std::size_t{4096}); i += line) __builtin_prefetch(first + i, 0, 2);
+  for (std::size_t i = 0; i < std::min(bytes, prefetch_bytes); i += line) __builtin_prefetch(first + i, 0, 2);
 }
 
-/// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are added to `sum`.
-/// Blocks in which every weight of every query is below exp(log_skip) of the largest score so far are not read; their
-/// mass is added to the partial's skipped mass. log_skip > 0 turns that off.
-template <ValuePolicy V>
-void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, BlockSpan values, float* scores,
-                 std::size_t stride, float log_skip) noexcept {
-  const isa::KernelSet& kernels = isa::best();
-  const std::size_t count = partial.queries();
-  const std::size_t blocks = values.blocks();
-  const std::size_t block_bytes = policy.block_bytes();
-  PQKV_EXPECTS(blocks <= most_tile_blocks);
+namespace detail {
 
-  float block_most[max_group][most_tile_blocks];  // with skipping: the largest score of each block
-  const bool skipping = log_skip <= 0;
+/// Makes the largest score of the tile the partial's, and scales what was added before.
+template <ValuePolicy V>
+void raise_to_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, std::size_t tokens, const float* scores,
+                   std::size_t stride) noexcept {
   float factors[max_group];
   bool raised = false;
-  for (std::size_t q = 0; q < count; ++q) {
-    const float* line = scores + q * stride;
-    float most = 0;
-    if (skipping) {
-      for (std::size_t b = 0; b < blocks; ++b) {
-        const std::size_t begin = b * block_tokens;
-        block_most[q][b] = kernels.maximum(line + begin, std::min(block_tokens, values.tokens - begin));
-      }
-      most = *std::max_element(block_most[q], block_most[q] + blocks);
-    } else {
-      most = kernels.maximum(line, values.tokens);
-    }
+  for (std::size_t q = 0; q < partial.queries(); ++q) {
+    const float most = isa::best().maximum(scores + q * stride, tokens);
     factors[q] = is_seen(most) ? partial.raise(q, most) : 1.0f;
     raised = raised || factors[q] != 1.0f;
   }
-  if (raised) {
-    partial.rescale_out(factors);
-    policy.rescale(sum, factors);
-  }
+  if (!raised) return;
+  partial.rescale_out(factors);
+  policy.rescale(sum, factors);
+}
 
-  bool keep[most_tile_blocks + 1] = {};  // and a last one that is not kept
+/// Blocks of a tile that are read, one behind the other.
+struct KeptSpan {
+  std::size_t first = 0;
+  std::size_t last = 0;  // the first that is not
+};
+
+/// Weights of a tile become masses; those of blocks that weigh too little are skipped. Fills `spans` with the others and
+/// returns how many spans they are.
+inline std::size_t split_tile(Partial& partial, std::size_t tokens, float* scores, std::size_t stride, float skip_below,
+                              KeptSpan* spans) noexcept {
+  const std::size_t count = partial.queries(), blocks = (tokens + block_tokens - 1) / block_tokens;
+  float masses[max_group][most_tile_blocks];
+  for (std::size_t q = 0; q < count; ++q) {
+    float* line = scores + q * stride;
+    std::fill(line + tokens, line + blocks * block_tokens, unseen_score);
+    isa::best().exponential_blocks(line, blocks, partial.largest(q), masses[q]);
+  }
+  std::size_t found = 0;
   for (std::size_t b = 0; b < blocks; ++b) {
-    keep[b] = !skipping;
-    for (std::size_t q = 0; q < count && !keep[b]; ++q) keep[b] = block_most[q][b] - partial.largest(q) >= log_skip;
-  }
-  const auto next_kept = [&](std::size_t b) {
-    while (b < blocks && !keep[b]) ++b;
-    return b;
-  };
-  const auto span_end = [&](std::size_t b) {
-    while (keep[b]) ++b;
-    return b;
-  };
-  std::size_t first = next_kept(0);
-  if (skipping && first < blocks) {
-    prefetch_head(values.data + first * block_bytes, (span_end(first) - first) * block_bytes);
-  }
-  for (std::size_t b = 0; b < blocks && skipping; ++b) {  // meanwhile
-    if (keep[b]) continue;
-    const std::size_t begin = b * block_tokens, size = std::min(block_tokens, values.tokens - begin);
+    // Never more than 1, the weight of the largest score: its block is read.
+    const auto size = static_cast<float>(std::min(block_tokens, tokens - b * block_tokens));
+    const float least = std::min(skip_below * size, 1.0f);
+    bool kept = false;
+    for (std::size_t q = 0; q < count; ++q) kept = kept || masses[q][b] >= least;
     for (std::size_t q = 0; q < count; ++q) {
-      partial.add_skipped(q, kernels.exponential(scores + q * stride + begin, size, partial.largest(q)));
+      if (kept) {
+        partial.add_sum(q, masses[q][b]);
+      } else {
+        partial.add_skipped(q, masses[q][b]);
+      }
     }
+    if (!kept) continue;
+    if (found == 0 || spans[found - 1].last != b) spans[found++] = {b, b};
+    spans[found - 1].last = b + 1;
   }
-  while (first < blocks) {
-    const std::size_t last = span_end(first);
-    const std::size_t after = next_kept(last);
-    if (after < blocks) prefetch_head(values.data + after * block_bytes, (span_end(after) - after) * block_bytes);
-    const std::size_t begin = first * block_tokens;
-    const std::size_t tokens = std::min(last * block_tokens, values.tokens) - begin;
-    for (std::size_t q = 0; q < count; ++q) {
-      float* line = scores + q * stride + begin;
-      partial.add_sum(q, kernels.exponential(line, tokens, partial.largest(q)));
-      std::fill(line + tokens, line + (last - first) * block_tokens, 0.0f);
+  return found;
+}
+
+}  // namespace detail
+
+/// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are added to `sum`.
+/// Returns how many blocks were read: with skip_below > 0 those whose tokens' weights, relative to the largest score so
+/// far, are on average at least that for some query; the mass of the others is added to the partial's skipped mass.
+template <ValuePolicy V>
+std::size_t attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, BlockSpan values, float* scores,
+                        std::size_t stride, float skip_below) noexcept {
+  PQKV_EXPECTS(values.blocks() <= most_tile_blocks);
+  detail::raise_to_tile(partial, policy, sum, values.tokens, scores, stride);
+  if (skip_below <= 0) {
+    for (std::size_t q = 0; q < partial.queries(); ++q) {
+      float* line = scores + q * stride;
+      partial.add_sum(q, isa::best().exponential(line, values.tokens, partial.largest(q)));
+      std::fill(line + values.tokens, line + values.blocks() * block_tokens, 0.0f);
     }
-    policy.add(sum, {values.data + first * block_bytes, tokens}, scores + begin, stride);
-    first = after;
+    policy.add(sum, values, scores, stride);
+    return values.blocks();
   }
+  detail::KeptSpan spans[most_tile_blocks];
+  const std::size_t found = detail::split_tile(partial, values.tokens, scores, stride, skip_below, spans);
+  const auto begin_of = [&](const detail::KeptSpan& span) { return values.data + span.first * policy.block_bytes(); };
+  const auto bytes_of = [&](const detail::KeptSpan& span) { return (span.last - span.first) * policy.block_bytes(); };
+  std::size_t asked = 0, on_their_way = 0, read = 0;
+  for (std::size_t i = 0; i < found; ++i) {
+    for (; asked < found && (asked <= i || on_their_way < prefetch_bytes); ++asked) {
+      prefetch_head(begin_of(spans[asked]), bytes_of(spans[asked]));
+      on_their_way += std::min(bytes_of(spans[asked]), prefetch_bytes);
+    }
+    const std::size_t begin = spans[i].first * block_tokens, end = std::min(spans[i].last * block_tokens, values.tokens);
+    policy.add(sum, {begin_of(spans[i]), end - begin}, scores + begin, stride);
+    on_their_way -= std::min(bytes_of(spans[i]), prefetch_bytes);
+    read += spans[i].last - spans[i].first;
+  }
+  return read;
 }
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -20,6 +20,7 @@ struct Workspace {
   RowsBuffer angles;   // cosines and sines of that
   RowsBuffer scores;   // [query][tile]
   RowsBuffer chunk;    // extend: keys and values of the chunk, in float
+  float read_share = 1;  // of the last tile's blocks of values
   Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
   RowsBuffer aged;     // code_waiting: rows on their way into them
   RowsBuffer outs;     // extend: outputs of a batch of queries

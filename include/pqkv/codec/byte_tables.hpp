@@ -4,7 +4,6 @@
 // range / 255.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,6 +20,7 @@ struct ByteTables {
   RowsBuffer plain;  // one query's float table
   float scale[max_group] = {};
   float bias[max_group] = {};
+  std::uint32_t most[max_group] = {};  // the sum of every subspace's largest entry
   std::size_t queries = 0;
 
   /// tabulate(q, table) writes query q's float table [subspace][entry]; `entries` is a multiple of 16.
@@ -32,18 +32,14 @@ struct ByteTables {
     if (!tables.grow(query_count * subspaces * entries)) __builtin_trap();
     for (std::size_t q = 0; q < query_count; ++q) {
       tabulate(q, plain.data());
-      isa::best().byte_table(plain.data(), subspaces, entries, tables.data() + q * subspaces * entries, &scale[q], &bias[q]);
+      most[q] = isa::best().byte_table(plain.data(), subspaces, entries, tables.data() + q * subspaces * entries, &scale[q],
+                                       &bias[q]);
     }
   }
 
-  /// Per query the largest score that any codes can have: the sum of every subspace's largest entry.
-  void bounds(std::size_t subspaces, std::size_t entries, float* scores) const noexcept {
-    for (std::size_t q = 0; q < queries; ++q) {
-      const std::uint8_t* table = tables.data() + q * subspaces * entries;
-      std::size_t sum = 0;
-      for (std::size_t s = 0; s < subspaces; ++s) sum += *std::max_element(table + s * entries, table + (s + 1) * entries);
-      scores[q] = scale[q] * static_cast<float>(sum) + bias[q];
-    }
+  /// Per query the largest score that any codes can have.
+  void bounds(float* scores) const noexcept {
+    for (std::size_t q = 0; q < queries; ++q) scores[q] = scale[q] * static_cast<float>(most[q]) + bias[q];
   }
 };
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "pqkv/base/buffer.hpp"
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
 #include "pqkv/codec/fingerprint.hpp"
@@ -70,7 +71,7 @@ class CodeSpace {
   [[nodiscard]] std::size_t rank() const noexcept { return parts_.term_basis.size() / parts_.dim; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (parts_.mean.size() + parts_.forward.size() + parts_.inverse.size() + parts_.term_rows.size() +
-            parts_.term_basis.size() + query_map_.size() + term_tiles_.size()) *
+            parts_.term_basis.size() + query_map_.size() + term_columns_.size() + term_least_.size() + term_most_.size()) *
            sizeof(float);
   }
 
@@ -129,41 +130,60 @@ class CodeSpace {
   /// For queries [count][dim] that were turned back by the origin, out = [count][query_width()]: A⁻ᵀ·turned, and behind it
   /// their products with the positional term's basis.
   void queries_in(const float* turned, std::size_t count, float* out) const noexcept {
-    if (query_map_.empty()) {
+    if (query_map_.size() == 0) {
       std::memcpy(out, turned, count * dim() * sizeof(float));
       return;
     }
     std::memset(out, 0, count * query_width() * sizeof(float));
-    isa::best().product_f32(query_map_.data(), dim(), query_width(), turned, count, dim(), out);
+    isa::best().product_f32(query_map_.data(), map_stride(), dim(), query_width(), turned, dim(), count, out, query_width());
   }
 
-  /// Tokens per tile of the positional term.
-  static constexpr std::size_t term_tile = 64;
-  /// [rank][term_tile] of the term's rows from offset tile·term_tile on, so that scores take them in as they lie.
-  [[nodiscard]] const float* term_tile_rows(std::size_t tile) const noexcept {
-    return term_tiles_.data() + tile * rank() * term_tile;
+  /// scores[q·stride + t] += the positional term of the token at `offset` + t in its run, t < blocks·32, for queries as
+  /// queries_in wrote them.
+  void add_term(const float* queries, std::size_t count, std::size_t offset, std::size_t blocks, float* scores,
+                std::size_t stride) const noexcept {
+    PQKV_EXPECTS(offset + blocks * block_tokens <= term_stride());
+    isa::best().product_f32(term_columns_.data() + offset, term_stride(), rank(), blocks * block_tokens, queries + dim(),
+                            query_width(), count, scores, stride);
+  }
+  /// No less than the positional term of any token of a run, for one query as queries_in wrote it.
+  [[nodiscard]] float term_bound(const float* query) const noexcept {
+    float sum = 0;
+    for (std::size_t r = 0; r < rank(); ++r) {
+      sum += std::max(query[dim() + r] * term_most_[r], query[dim() + r] * term_least_[r]);
+    }
+    return sum;
   }
 
  private:
   explicit CodeSpace(CodeSpaceParts parts) : parts_(std::move(parts)) {
     if (!parts_.inverse.empty() || has_term()) {
-      query_map_.assign(dim() * query_width(), 0.0f);
+      if (!query_map_.grow(dim() * map_stride())) __builtin_trap();
       for (std::size_t d = 0; d < dim(); ++d) {
-        float* row = query_map_.data() + d * query_width();
+        float* row = query_map_.data() + d * map_stride();
         if (parts_.inverse.empty()) row[d] = 1.0f;
         if (!parts_.inverse.empty()) std::copy_n(parts_.inverse.data() + d * dim(), dim(), row);
         for (std::size_t r = 0; r + dim() < query_width(); ++r) row[dim() + r] = parts_.term_basis[r * dim() + d];
       }
     }
     if (!has_term()) return;
-    const std::size_t tiles = (parts_.run_tokens + term_tile - 1) / term_tile;
-    term_tiles_.resize(tiles * rank() * term_tile);
+    if (!term_columns_.grow(rank() * term_stride())) __builtin_trap();
     for (std::size_t t = 0; t < parts_.run_tokens; ++t) {
-      for (std::size_t r = 0; r < rank(); ++r) {
-        term_tiles_[(t / term_tile * rank() + r) * term_tile + t % term_tile] = parts_.term_rows[t * rank() + r];
-      }
+      for (std::size_t r = 0; r < rank(); ++r) term_columns_[r * term_stride() + t] = parts_.term_rows[t * rank() + r];
+    }
+    for (std::size_t r = 0; r < rank(); ++r) {
+      const float* column = term_columns_.data() + r * term_stride();
+      const auto [least, most] = std::minmax_element(column, column + parts_.run_tokens);
+      term_least_.push_back(*least);
+      term_most_.push_back(*most);
     }
   }
+
+  /// Rows of the map begin where cache lines do: vectors across two lines cost two loads.
+  [[nodiscard]] std::size_t map_stride() const noexcept { return (query_width() + 15) / 16 * 16; }
+  /// Floats from one rank of the term to the next: room for a last block that begins anywhere in the run, and no power of
+  /// two, which would crowd all ranks into a few sets of the first-level cache.
+  [[nodiscard]] std::size_t term_stride() const noexcept { return (parts_.run_tokens + 15) / 16 * 16 + block_tokens + 16; }
 
   /// R(offset)·μ, from the very rows that scores use, so that decoding and scoring agree.
   void mean_at(std::size_t offset, float* mean) const noexcept {
@@ -173,12 +193,14 @@ class CodeSpace {
     }
     PQKV_EXPECTS(offset < parts_.run_tokens);
     std::memset(mean, 0, dim() * sizeof(float));
-    isa::best().product_f32(parts_.term_basis.data(), rank(), dim(), parts_.term_rows.data() + offset * rank(), 1, 0, mean);
+    isa::best().product_f32(parts_.term_basis.data(), dim(), rank(), dim(), parts_.term_rows.data() + offset * rank(), 0, 1, mean,
+                            0);
   }
 
   CodeSpaceParts parts_;
-  std::vector<float> query_map_;   // [dim][query_width()]: A⁻¹ and the term's basis side by side
-  std::vector<float> term_tiles_;  // parts_.term_rows by tiles, transposed
+  Buffer<float> query_map_;                    // [dim][map_stride()]: A⁻¹ and the term's basis side by side
+  Buffer<float> term_columns_;                 // [rank][term_stride()]: parts_.term_rows as scores take them in
+  std::vector<float> term_least_, term_most_;  // [rank], over all tokens of a run
 };
 
 }  // namespace pqkv::inline PQKV_ABI

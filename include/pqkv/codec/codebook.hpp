@@ -12,10 +12,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "pqkv/base/buffer.hpp"
 #include "pqkv/base/result.hpp"
 #include "pqkv/codec/code_space.hpp"
 #include "pqkv/codec/fingerprint.hpp"
@@ -76,7 +78,7 @@ class Codebook {
   /// [code][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
   /// Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
-                                                                    std::vector<float> centroids,
+                                                                    const std::vector<float>& centroids,
                                                                     std::shared_ptr<const CodeSpace> space = nullptr,
                                                                     std::vector<float> gains = {}) {
     if (Status status = check(shape); !status) return status.error();
@@ -100,7 +102,7 @@ class Codebook {
         return Error{Errc::invalid_data, message("centroid element ", i, " of the codebook is not finite")};
       }
     }
-    return std::shared_ptr<const Codebook>(new Codebook(shape, std::move(centroids), std::move(space), std::move(gains)));
+    return std::shared_ptr<const Codebook>(new Codebook(shape, centroids, std::move(space), std::move(gains)));
   }
 
   [[nodiscard]] const CodebookShape& shape() const noexcept { return shape_; }
@@ -124,13 +126,14 @@ class Codebook {
   [[nodiscard]] std::size_t bytes() const noexcept { return (centroids_.size() + gains_.size()) * sizeof(float); }
 
  private:
-  Codebook(const CodebookShape& shape, std::vector<float> centroids, std::shared_ptr<const CodeSpace> space,
+  Codebook(const CodebookShape& shape, const std::vector<float>& centroids, std::shared_ptr<const CodeSpace> space,
            std::vector<float> gains)
       : shape_(shape),
-        centroids_(std::move(centroids)),
         half_norms_(shape.codes() * shape.centroids),
         space_(std::move(space)),
         gains_(std::move(gains)) {
+    if (!centroids_.grow(centroids.size())) __builtin_trap();
+    std::memcpy(centroids_.data(), centroids.data(), centroids.size() * sizeof(float));
     const std::size_t count = shape_.centroids;
     for (std::size_t s = 0; s < shape_.codes(); ++s) {
       for (std::size_t c = 0; c < count; ++c) {
@@ -147,13 +150,13 @@ class Codebook {
     fingerprint.add(shape_.subspaces);
     fingerprint.add(shape_.centroids);
     fingerprint.add(shape_.stages);
-    fingerprint.add(centroids_);
+    fingerprint.add(centroids);
     fingerprint.add(gains_);
     id_ = fingerprint.value();
   }
 
   CodebookShape shape_;
-  std::vector<float> centroids_;
+  Buffer<float> centroids_;  // aligned: one centroid dimension of 16 is a cache line
   std::vector<float> half_norms_;
   std::shared_ptr<const CodeSpace> space_;
   std::vector<float> gains_;

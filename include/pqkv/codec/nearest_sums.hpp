@@ -69,7 +69,7 @@ inline void nearest_sum(const CentroidStages& book, const float* row, std::uint8
     Beam beam;
     for (std::size_t p = 0; p < paths; ++p) {
       float dots[256];
-      kernels.centroid_dots(from_left + p * book.width, book.width, book.centroids_of(stage), book.count, dots);
+      kernels.centroid_dots(from_left + p * book.width, 1, book.width, book.centroids_of(stage), nullptr, book.count, dots);
       const float* half_norms = book.half_norms_of(stage);
       // Lanes: centroids c with the same c mod `size`, so that compilers keep them in vectors.
       float least[Beam::size];

@@ -109,13 +109,13 @@ class ProductQuantizer {
 
   /// table[s·centroids + c] = query · centroid c of code s, and the centroid's gain times the piece's squared length.
   void tabulate(const float* query, float* table) const noexcept {
+    if (codebook_->shape().stages == 1) {
+      isa::best().centroid_dots(query, codes(), width(), codebook_->centroids(0), codebook_->gains(0), centroids, table);
+      return;
+    }
     for (std::size_t s = 0; s < codes(); ++s) {
-      isa::best().centroid_dots(query + first(s), width(), codebook_->centroids(s), centroids,
+      isa::best().centroid_dots(query + first(s), 1, width(), codebook_->centroids(s), codebook_->gains(s), centroids,
                                 table + s * centroids);
-      if (const float* gains = codebook_->gains(s)) {
-        const float square = squared_length(query + first(s));
-        for (std::size_t c = 0; c < centroids; ++c) table[s * centroids + c] += gains[c] * square;
-      }
     }
   }
 

@@ -53,13 +53,10 @@ class Rope {
   }
   /// row ← R(position)·row for the position that the angles belong to.
   void turn(const float* cosines, const float* sines, float* row) const noexcept {
-    const std::size_t step = pairing_ == RopePairing::adjacent ? 2 : 1;
-    float* seconds = pairing_ == RopePairing::adjacent ? row + 1 : row + pairs();
-    for (std::size_t i = 0; i < pairs(); ++i) {
-      const float a = row[i * step];
-      const float b = seconds[i * step];
-      row[i * step] = a * cosines[i] - b * sines[i];
-      seconds[i * step] = a * sines[i] + b * cosines[i];
+    if (pairing_ == RopePairing::adjacent) {
+      turn_pairs<2>(cosines, sines, row, row + 1);
+    } else {
+      turn_pairs<1>(cosines, sines, row, row + pairs());
     }
   }
   /// row ← R(position)·row; computes the angles.
@@ -76,6 +73,16 @@ class Rope {
   }
 
  private:
+  template <std::size_t step>  // a constant, so that compilers make vectors of it
+  void turn_pairs(const float* cosines, const float* sines, float* firsts, float* seconds) const noexcept {
+    for (std::size_t i = 0; i < pairs(); ++i) {
+      const float a = firsts[i * step];
+      const float b = seconds[i * step];
+      firsts[i * step] = a * cosines[i] - b * sines[i];
+      seconds[i * step] = a * sines[i] + b * cosines[i];
+    }
+  }
+
   std::vector<double> frequencies_;
   RopePairing pairing_ = RopePairing::adjacent;
 };
@@ -86,14 +93,13 @@ class SteppedAngles {
  public:
   /// Forgets where it was.
   void start(const Rope& rope, std::int64_t step) {
-    now_.resize(rope.pairs());
-    turn_.resize(rope.pairs());
-    cosines_.resize(rope.pairs());
-    sines_.resize(rope.pairs());
+    for (std::vector<float>* part : {&cosines_, &sines_}) part->resize(rope.pairs());
     if (step != step_ || frequencies_ != rope.frequencies()) {
       frequencies_ = rope.frequencies();
       step_ = step;
-      fill(turn_, step);
+      turn_.resize(rope.pairs());
+      now_.resize(rope.pairs());
+      turn_.fill(frequencies_, step);
     }
     known_ = false;
   }
@@ -101,37 +107,43 @@ class SteppedAngles {
   void move_to(std::int64_t position) noexcept {
     if (known_ && position == position_) return;
     if (known_ && position == position_ + step_) {
-      for (std::size_t i = 0; i < now_.size(); ++i) {
-        const auto [c, s] = now_[i];
-        now_[i] = {c * turn_[i].cosine - s * turn_[i].sine, s * turn_[i].cosine + c * turn_[i].sine};
-      }
+      now_.turn_by(turn_);
     } else {
-      fill(now_, position);
+      now_.fill(frequencies_, position);
     }
     position_ = position;
     known_ = true;
-    for (std::size_t i = 0; i < now_.size(); ++i) {
-      cosines_[i] = static_cast<float>(now_[i].cosine);
-      sines_[i] = static_cast<float>(now_[i].sine);
+    for (std::size_t i = 0; i < cosines_.size(); ++i) {
+      cosines_[i] = static_cast<float>(now_.cosines[i]);
+      sines_[i] = static_cast<float>(now_.sines[i]);
     }
   }
   [[nodiscard]] const float* cosines() const noexcept { return cosines_.data(); }
   [[nodiscard]] const float* sines() const noexcept { return sines_.data(); }
 
  private:
-  struct Angle {
-    double cosine = 1;
-    double sine = 0;
-  };
-  void fill(std::vector<Angle>& angles, std::int64_t position) const noexcept {
-    for (std::size_t i = 0; i < angles.size(); ++i) {
-      const double angle = static_cast<double>(position) * frequencies_[i];
-      angles[i] = {std::cos(angle), std::sin(angle)};
+  struct Angles {
+    std::vector<double> cosines, sines;
+
+    void resize(std::size_t pairs) { cosines.resize(pairs), sines.resize(pairs); }
+    void fill(const std::vector<double>& frequencies, std::int64_t position) noexcept {
+      for (std::size_t i = 0; i < frequencies.size(); ++i) {
+        const double angle = static_cast<double>(position) * frequencies[i];
+        cosines[i] = std::cos(angle);
+        sines[i] = std::sin(angle);
+      }
     }
-  }
+    void turn_by(const Angles& other) noexcept {
+      for (std::size_t i = 0; i < cosines.size(); ++i) {
+        const double c = cosines[i], s = sines[i];
+        cosines[i] = c * other.cosines[i] - s * other.sines[i];
+        sines[i] = s * other.cosines[i] + c * other.sines[i];
+      }
+    }
+  };
 
   std::vector<double> frequencies_;
-  std::vector<Angle> now_, turn_;
+  Angles now_, turn_;
   std::vector<float> cosines_, sines_;
   std::int64_t position_ = 0;
   std::int64_t step_ = 0;

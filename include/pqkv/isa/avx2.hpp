@@ -38,7 +38,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.dot_f16 = dot<f16>;
   set.dot_bf16 = dot<bf16>;
   set.accumulate_f32 = accumulate<float>;
-  set.product_f32 = accumulate<float>;
+  set.product_f32 = product_f32;
   set.accumulate_f16 = accumulate<f16>;
   set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
@@ -58,6 +58,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

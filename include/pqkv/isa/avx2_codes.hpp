@@ -8,18 +8,29 @@
 PQKV_TARGET_BEGIN("avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
-inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
-                          float* table) noexcept {
-  for (std::size_t c = 0; c < count; c += 16) {
-    __m256 first_f32x8 = _mm256_setzero_ps();
-    __m256 second_f32x8 = _mm256_setzero_ps();
-    for (std::size_t d = 0; d < width; ++d) {
+inline void centroid_dots(const float* query, std::size_t subspaces, std::size_t width, const float* centroids,
+                          const float* gains, std::size_t count, float* table) noexcept {
+  for (std::size_t s = 0; s < subspaces; ++s, query += width, centroids += width * count, table += count) {
+    __m256 square_f32x8 = _mm256_setzero_ps();
+    for (std::size_t d = 0; gains != nullptr && d < width; ++d) {
       const __m256 x = _mm256_broadcast_ss(query + d);
-      first_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c), first_f32x8);
-      second_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c + 8), second_f32x8);
+      square_f32x8 = _mm256_fmadd_ps(x, x, square_f32x8);
     }
-    _mm256_storeu_ps(table + c, first_f32x8);
-    _mm256_storeu_ps(table + c + 8, second_f32x8);
+    for (std::size_t c = 0; c < count; c += 16) {
+      __m256 first_f32x8 = _mm256_setzero_ps();
+      __m256 second_f32x8 = _mm256_setzero_ps();
+      for (std::size_t d = 0; d < width; ++d) {
+        const __m256 x = _mm256_broadcast_ss(query + d);
+        first_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c), first_f32x8);
+        second_f32x8 = _mm256_fmadd_ps(x, _mm256_loadu_ps(centroids + d * count + c + 8), second_f32x8);
+      }
+      if (gains != nullptr) {
+        first_f32x8 = _mm256_fmadd_ps(square_f32x8, _mm256_loadu_ps(gains + s * count + c), first_f32x8);
+        second_f32x8 = _mm256_fmadd_ps(square_f32x8, _mm256_loadu_ps(gains + s * count + c + 8), second_f32x8);
+      }
+      _mm256_storeu_ps(table + c, first_f32x8);
+      _mm256_storeu_ps(table + c + 8, second_f32x8);
+    }
   }
 }
 

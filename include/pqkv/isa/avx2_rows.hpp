@@ -177,6 +177,66 @@ inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const
   }
 }
 
+/// `vectors` × 8 columns of `queries` queries through all rows of the matrix, sums in registers.
+template <std::size_t queries, std::size_t vectors>
+inline void product_columns(const float* matrix, std::size_t row_stride, std::size_t rows, const float* weights,
+                            std::size_t weight_stride, float* outs, std::size_t out_stride) noexcept {
+  __m256 sums_f32x8[queries][vectors];
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) sums_f32x8[q][i] = _mm256_loadu_ps(outs + q * out_stride + i * 8);
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    __m256 weights_f32x8[queries];
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) weights_f32x8[q] = _mm256_broadcast_ss(weights + q * weight_stride + r);
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) {
+      const __m256 row_f32x8 = _mm256_loadu_ps(matrix + r * row_stride + i * 8);
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        sums_f32x8[q][i] = _mm256_fmadd_ps(row_f32x8, weights_f32x8[q], sums_f32x8[q][i]);
+      }
+    }
+  }
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) _mm256_storeu_ps(outs + q * out_stride + i * 8, sums_f32x8[q][i]);
+  }
+}
+
+/// All columns of `queries` queries: as many sums as hide the latency of an addition, then what is left.
+template <std::size_t queries>
+inline void product_queries(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                            const float* weights, std::size_t weight_stride, float* outs, std::size_t out_stride) noexcept {
+  constexpr std::size_t vectors = queries == 2 ? 5 : 8;
+  std::size_t c = 0;
+  for (; c + 8 * vectors <= columns; c += 8 * vectors) {
+    product_columns<queries, vectors>(matrix + c, row_stride, rows, weights, weight_stride, outs + c, out_stride);
+  }
+  for (; c + 32 <= columns; c += 32) {
+    product_columns<queries, 4>(matrix + c, row_stride, rows, weights, weight_stride, outs + c, out_stride);
+  }
+  for (; c + 16 <= columns; c += 16) {
+    product_columns<queries, 2>(matrix + c, row_stride, rows, weights, weight_stride, outs + c, out_stride);
+  }
+  for (; c + 8 <= columns; c += 8) {
+    product_columns<queries, 1>(matrix + c, row_stride, rows, weights, weight_stride, outs + c, out_stride);
+  }
+  if (c < columns) {
+    scalar::product_f32(matrix + c, row_stride, rows, columns - c, weights, weight_stride, queries, outs + c, out_stride);
+  }
+}
+
+inline void product_f32(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                        const float* weights, std::size_t weight_stride, std::size_t query_count, float* outs,
+                        std::size_t out_stride) noexcept {
+  std::size_t q = 0;
+  for (; q + 2 <= query_count; q += 2) {
+    product_queries<2>(matrix, row_stride, rows, columns, weights + q * weight_stride, weight_stride, outs + q * out_stride,
+                       out_stride);
+  }
+  if (q < query_count) {
+    product_queries<1>(matrix, row_stride, rows, columns, weights + q * weight_stride, weight_stride, outs + q * out_stride,
+                       out_stride);
+  }
+}
+
 // ---- softmax -----------------------------------------------------------------------------------------------------
 
 inline float maximum(const float* x, std::size_t count) noexcept {
@@ -226,6 +286,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
     sum_f32x8 = _mm256_add_ps(sum_f32x8, _mm256_load_ps(rest));
   }
   return sum_of(sum_f32x8);
+}
+
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx2

@@ -11,9 +11,15 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
 inline float minimum_of(__m256 x) noexcept { return -maximum_of(_mm256_xor_ps(x, _mm256_set1_ps(-0.0f))); }
 
-inline void byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
-                       float* bias) noexcept {
+/// Of a distance from the least entry; not yet limited to 255.
+inline __m256i level_of(__m256 above, __m256 inverse) noexcept {
+  return _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(above, inverse), _mm256_set1_ps(0.5f)));
+}
+
+inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                                float* bias) noexcept {
   float leasts[256];
+  float ranges[256 + 7];
   float widest = 0;
   float sum = 0;
   for (std::size_t s = 0; s < subspaces; ++s) {
@@ -25,18 +31,18 @@ inline void byte_table(const float* table, std::size_t subspaces, std::size_t co
       most_f32x8 = _mm256_max_ps(most_f32x8, _mm256_loadu_ps(entries + i));
     }
     leasts[s] = minimum_of(least_f32x8);
-    widest = std::max(widest, maximum_of(most_f32x8) - leasts[s]);
+    ranges[s] = maximum_of(most_f32x8) - leasts[s];
+    widest = std::max(widest, ranges[s]);
     sum += leasts[s];
   }
   const __m256 inverse_f32x8 = _mm256_set1_ps(widest > 0 ? 255.0f / widest : 0.0f);
-  const __m256 half_f32x8 = _mm256_set1_ps(0.5f);
   for (std::size_t s = 0; s < subspaces; ++s) {
     const __m256 least_f32x8 = _mm256_set1_ps(leasts[s]);
     for (std::size_t i = s * count; i < (s + 1) * count; i += 16) {
       __m256i level_i32x8[2];
       PQKV_UNROLL for (std::size_t half = 0; half < 2; ++half) {
         const __m256 above = _mm256_sub_ps(_mm256_loadu_ps(table + i + half * 8), least_f32x8);
-        level_i32x8[half] = _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(above, inverse_f32x8), half_f32x8));
+        level_i32x8[half] = level_of(above, inverse_f32x8);
       }
       // Packing saturates at 255, and works on halves of a register.
       const __m256i words =
@@ -47,6 +53,15 @@ inline void byte_table(const float* table, std::size_t subspaces, std::size_t co
   }
   *scale = widest / 255.0f;
   *bias = sum;
+  std::fill_n(ranges + subspaces, 7, 0.0f);
+  __m256i most_i32x8 = _mm256_setzero_si256();
+  for (std::size_t s = 0; s < subspaces; s += 8) {
+    const __m256i level_i32x8 = level_of(_mm256_loadu_ps(ranges + s), inverse_f32x8);
+    most_i32x8 = _mm256_add_epi32(most_i32x8, _mm256_min_epi32(level_i32x8, _mm256_set1_epi32(255)));
+  }
+  __m128i most_i32x4 = _mm_add_epi32(_mm256_castsi256_si128(most_i32x8), _mm256_extracti128_si256(most_i32x8, 1));
+  most_i32x4 = _mm_hadd_epi32(most_i32x4, most_i32x4);
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_hadd_epi32(most_i32x4, most_i32x4)));
 }
 
 /// The 6-bit codes of 32 tokens in one subspace of a block, in the order of tokens.

@@ -35,6 +35,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
   set.centroid_sum = centroid_sum;
+  set.byte_table = byte_table;
   set.nearest_centroid = nearest_centroid;
   set.pq4_score = pq4_score;
   set.pq4_accumulate = pq4_accumulate;
@@ -42,6 +43,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

@@ -9,14 +9,51 @@
 PQKV_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx512 {
 
-inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
-                          float* table) noexcept {
-  for (std::size_t c = 0; c < count; c += 16) {
-    __m512 sum_f32x16 = _mm512_setzero_ps();
-    for (std::size_t d = 0; d < width; ++d) {
-      sum_f32x16 = _mm512_fmadd_ps(_mm512_set1_ps(query[d]), _mm512_loadu_ps(centroids + d * count + c), sum_f32x16);
+/// `together` subspaces of 16 centroids, whose additions hide each other's latency.
+template <std::size_t together>
+inline void sixteen_dots(const float* query, std::size_t width, const float* centroids, const float* gains, float* table) noexcept {
+  __m512 sums_f32x16[together];
+  __m512 squares_f32x16[together];
+  PQKV_UNROLL for (std::size_t i = 0; i < together; ++i) sums_f32x16[i] = squares_f32x16[i] = _mm512_setzero_ps();
+  for (std::size_t d = 0; d < width; ++d) {
+    PQKV_UNROLL for (std::size_t i = 0; i < together; ++i) {
+      const __m512 x = _mm512_set1_ps(query[i * width + d]);
+      sums_f32x16[i] = _mm512_fmadd_ps(x, _mm512_loadu_ps(centroids + (i * width + d) * 16), sums_f32x16[i]);
+      squares_f32x16[i] = _mm512_fmadd_ps(x, x, squares_f32x16[i]);
     }
-    _mm512_storeu_ps(table + c, sum_f32x16);
+  }
+  PQKV_UNROLL for (std::size_t i = 0; i < together; ++i) {
+    if (gains != nullptr) sums_f32x16[i] = _mm512_fmadd_ps(squares_f32x16[i], _mm512_loadu_ps(gains + i * 16), sums_f32x16[i]);
+    _mm512_storeu_ps(table + i * 16, sums_f32x16[i]);
+  }
+}
+
+inline void centroid_dots(const float* query, std::size_t subspaces, std::size_t width, const float* centroids,
+                          const float* gains, std::size_t count, float* table) noexcept {
+  if (count == 16) {
+    std::size_t s = 0;
+    const auto gains_of = [&](std::size_t subspace) { return gains == nullptr ? nullptr : gains + subspace * 16; };
+    for (; s + 4 <= subspaces; s += 4) {
+      sixteen_dots<4>(query + s * width, width, centroids + s * width * 16, gains_of(s), table + s * 16);
+    }
+    for (; s < subspaces; ++s) {
+      sixteen_dots<1>(query + s * width, width, centroids + s * width * 16, gains_of(s), table + s * 16);
+    }
+    return;
+  }
+  for (std::size_t s = 0; s < subspaces; ++s, query += width, centroids += width * count, table += count) {
+    __m512 square_f32x16 = _mm512_setzero_ps();
+    for (std::size_t d = 0; gains != nullptr && d < width; ++d) {
+      square_f32x16 = _mm512_fmadd_ps(_mm512_set1_ps(query[d]), _mm512_set1_ps(query[d]), square_f32x16);
+    }
+    for (std::size_t c = 0; c < count; c += 16) {
+      __m512 sum_f32x16 = _mm512_setzero_ps();
+      for (std::size_t d = 0; d < width; ++d) {
+        sum_f32x16 = _mm512_fmadd_ps(_mm512_set1_ps(query[d]), _mm512_loadu_ps(centroids + d * count + c), sum_f32x16);
+      }
+      if (gains != nullptr) sum_f32x16 = _mm512_fmadd_ps(square_f32x16, _mm512_loadu_ps(gains + s * count + c), sum_f32x16);
+      _mm512_storeu_ps(table + c, sum_f32x16);
+    }
   }
 }
 
@@ -29,6 +66,62 @@ inline void centroid_sum(const float* buckets, std::size_t width, const float* c
     }
     row[d] += sum_of(sum_f32x16);
   }
+}
+
+inline __m512 lesser(__m512 x, __m512 y) noexcept { return _mm512_maskz_min_ps(0xffff, x, y); }
+inline __m512 greater(__m512 x, __m512 y) noexcept { return _mm512_maskz_max_ps(0xffff, x, y); }
+inline __m512 even_quarters(__m512 x, __m512 y) noexcept { return _mm512_maskz_shuffle_f32x4(0xffff, x, y, 0x88); }
+inline __m512 odd_quarters(__m512 x, __m512 y) noexcept { return _mm512_maskz_shuffle_f32x4(0xffff, x, y, 0xdd); }
+
+/// The best entry of each of four tables of 16, four times each: lanes 4·i … 4·i + 3 are table i's.
+template <__m512 (*better)(__m512, __m512) noexcept>
+inline __m512 best_of_four(const __m512* tables_f32x16) noexcept {
+  const __m512* x = tables_f32x16;
+  const __m512 first = better(even_quarters(x[0], x[1]), odd_quarters(x[0], x[1]));
+  const __m512 second = better(even_quarters(x[2], x[3]), odd_quarters(x[2], x[3]));
+  const __m512 four = better(even_quarters(first, second), odd_quarters(first, second));
+  const __m512 two = better(four, _mm512_maskz_permute_ps(0xffff, four, 0x4e));
+  return better(two, _mm512_maskz_permute_ps(0xffff, two, 0xb1));
+}
+
+/// Of a distance from the least entry; not yet limited to 255.
+inline __m512i level_of(__m512 above, __m512 inverse) noexcept {
+  return _mm512_maskz_cvttps_epi32(0xffff, _mm512_add_ps(_mm512_mul_ps(above, inverse), _mm512_set1_ps(0.5f)));
+}
+
+/// avx2::byte_table, tables of 16 entries by fours.
+inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                                float* bias) noexcept {
+  if (count != 16 || subspaces % 4 != 0) return avx2::byte_table(table, subspaces, count, bytes, scale, bias);
+  alignas(64) float leasts[256][4];  // each four times
+  alignas(64) float ranges[256][4];
+  __m512 sum_f32x16 = _mm512_setzero_ps();
+  __m512 widest_f32x16 = _mm512_setzero_ps();
+  for (std::size_t s = 0; s < subspaces; s += 4) {
+    __m512 tables_f32x16[4];
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) tables_f32x16[i] = _mm512_loadu_ps(table + (s + i) * 16);
+    const __m512 least_f32x16 = best_of_four<lesser>(tables_f32x16);
+    const __m512 range_f32x16 = _mm512_sub_ps(best_of_four<greater>(tables_f32x16), least_f32x16);
+    _mm512_store_ps(leasts[s], least_f32x16);
+    _mm512_store_ps(ranges[s], range_f32x16);
+    sum_f32x16 = _mm512_add_ps(sum_f32x16, least_f32x16);
+    widest_f32x16 = _mm512_maskz_max_ps(0xffff, widest_f32x16, range_f32x16);
+  }
+  const float widest = maximum_of(widest_f32x16);
+  const __m512 inverse_f32x16 = _mm512_set1_ps(widest > 0 ? 255.0f / widest : 0.0f);
+  __m512i most_i32x16 = _mm512_setzero_si512();
+  for (std::size_t s = 0; s < subspaces; s += 4) {
+    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+      const __m512 above_f32x16 = _mm512_sub_ps(_mm512_loadu_ps(table + (s + i) * 16), _mm512_set1_ps(leasts[s + i][0]));
+      const __m512i level_i32x16 = level_of(above_f32x16, inverse_f32x16);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + (s + i) * 16), _mm512_maskz_cvtusepi32_epi8(0xffff, level_i32x16));
+    }
+    const __m512i largest_i32x16 = level_of(_mm512_load_ps(ranges[s]), inverse_f32x16);
+    most_i32x16 = _mm512_add_epi32(most_i32x16, _mm512_maskz_min_epi32(0xffff, largest_i32x16, _mm512_set1_epi32(255)));
+  }
+  *scale = widest / 255.0f;
+  *bias = sum_of(sum_f32x16) / 4;
+  return static_cast<std::uint32_t>(sum_of(_mm512_maskz_cvtepi32_ps(0xffff, most_i32x16))) / 4;
 }
 
 /// `count` rows at once, so that each centroid is loaded once for all of them.

@@ -9,6 +9,10 @@
 PQKV_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx512 {
 
+/// A number for templates.
+template <std::size_t n>
+using Count = std::integral_constant<std::size_t, n>;
+
 /// The first `count` of 16 lanes.
 inline __mmask16 first_lanes(std::size_t count) noexcept {
   return static_cast<__mmask16>(count >= 16 ? 0xffffu : (1u << count) - 1u);
@@ -104,38 +108,73 @@ inline void accumulate_tile(const T* rows, std::size_t dim, const float* weights
   }
 }
 
-/// 64 columns of one or two queries through all rows, sums in registers.
-template <std::size_t queries>
-inline void product_columns(const float* rows, std::size_t tokens, std::size_t dim, const float* weights, std::size_t stride,
-                               float* outs) noexcept {
-  for (std::size_t d = 0; d < dim; d += 64) {
-    __mmask16 lanes[4];
-    __m512 sums_f32x16[queries][4];
-    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
-      lanes[i] = d + i * 16 < dim ? first_lanes(dim - d - i * 16) : static_cast<__mmask16>(0);
-      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x16[q][i] = load16(outs + q * dim + d + i * 16, lanes[i]);
-    }
-    for (std::size_t t = 0; t < tokens; ++t) {
-      PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
-        const __m512 row_f32x16 = load16(rows + t * dim + d + i * 16, lanes[i]);
-        PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-          sums_f32x16[q][i] = _mm512_fmadd_ps(row_f32x16, _mm512_set1_ps(weights[q * stride + t]), sums_f32x16[q][i]);
-        }
-      }
-    }
-    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+/// `vectors` × 16 columns of `queries` queries through all rows of the matrix, sums in registers; `lanes` of the last vector.
+template <std::size_t queries, std::size_t vectors>
+inline void product_columns(const float* matrix, std::size_t row_stride, std::size_t rows, __mmask16 lanes,
+                            const float* weights, std::size_t weight_stride, float* outs, std::size_t out_stride) noexcept {
+  const auto lanes_of = [=](std::size_t i) { return i + 1 == vectors ? lanes : static_cast<__mmask16>(0xffff); };
+  __m512 sums_f32x16[queries][vectors];
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) sums_f32x16[q][i] = load16(outs + q * out_stride + i * 16, lanes_of(i));
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    __m512 weights_f32x16[queries];
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) weights_f32x16[q] = _mm512_set1_ps(weights[q * weight_stride + r]);
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) {
+      const __m512 row_f32x16 = load16(matrix + r * row_stride + i * 16, lanes_of(i));
       PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-        _mm512_mask_storeu_ps(outs + q * dim + d + i * 16, lanes[i], sums_f32x16[q][i]);
+        sums_f32x16[q][i] = _mm512_fmadd_ps(row_f32x16, weights_f32x16[q], sums_f32x16[q][i]);
       }
+    }
+  }
+  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+    PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) {
+      _mm512_mask_storeu_ps(outs + q * out_stride + i * 16, lanes_of(i), sums_f32x16[q][i]);
     }
   }
 }
 
-inline void product_f32(const float* rows, std::size_t tokens, std::size_t dim, const float* weights, std::size_t query_count,
-                        std::size_t stride, float* outs) noexcept {
+/// All columns of `queries` queries. One vector of two queries takes as long as four: fewer than eight sums wait for the
+/// additions. So columns are dealt evenly to as few passes of up to `most` vectors as will do.
+template <std::size_t queries>
+inline void product_queries(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                            const float* weights, std::size_t weight_stride, float* outs, std::size_t out_stride) noexcept {
+  constexpr std::size_t most = queries == 1 ? 8 : queries == 2 ? 6 : 4;
+  std::size_t left = (columns + 15) / 16;
+  for (std::size_t passes = (left + most - 1) / most; passes > 0; --passes) {
+    const std::size_t vectors = (left + passes - 1) / passes;
+    const __mmask16 lanes = first_lanes(columns - (vectors - 1) * 16);
+    const auto go = [&]<std::size_t count>(Count<count>) {
+      product_columns<queries, count>(matrix, row_stride, rows, lanes, weights, weight_stride, outs, out_stride);
+    };
+    switch (vectors) {
+      case 1: go(Count<1>{}); break;
+      case 2: go(Count<2>{}); break;
+      case 3: go(Count<3>{}); break;
+      case 4: go(Count<4>{}); break;
+      case 5: if constexpr (most > 4) go(Count<5>{}); break;
+      case 6: if constexpr (most > 4) go(Count<6>{}); break;
+      case 7: if constexpr (most > 6) go(Count<7>{}); break;
+      default: if constexpr (most > 6) go(Count<8>{}); break;
+    }
+    matrix += vectors * 16;
+    outs += vectors * 16;
+    columns -= std::min(columns, vectors * 16);
+    left -= vectors;
+  }
+}
+
+inline void product_f32(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                        const float* weights, std::size_t weight_stride, std::size_t query_count, float* outs,
+                        std::size_t out_stride) noexcept {
+  const auto go = [&]<std::size_t count>(Count<count>, std::size_t q) {
+    product_queries<count>(matrix, row_stride, rows, columns, weights + q * weight_stride, weight_stride, outs + q * out_stride,
+                           out_stride);
+  };
   std::size_t q = 0;
-  for (; q + 2 <= query_count; q += 2) product_columns<2>(rows, tokens, dim, weights + q * stride, stride, outs + q * dim);
-  if (q < query_count) product_columns<1>(rows, tokens, dim, weights + q * stride, stride, outs + q * dim);
+  for (; q + 4 <= query_count; q += 4) go(Count<4>{}, q);
+  for (; q + 2 <= query_count; q += 2) go(Count<2>{}, q);
+  if (q < query_count) go(Count<1>{}, q);
 }
 
 template <class T>
@@ -197,6 +236,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
     sum_f32x16 = _mm512_mask_add_ps(sum_f32x16, lanes, sum_f32x16, y);
   }
   return sum_of(sum_f32x16);
+}
+
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx512

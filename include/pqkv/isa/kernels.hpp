@@ -43,16 +43,20 @@ struct KernelSet {
   using Accumulate = void (*)(const T* rows, std::size_t tokens, std::size_t dim, const float* weights,
                               std::size_t query_count, std::size_t stride, float* outs) noexcept;
   Accumulate<float> accumulate_f32;
-  Accumulate<float> product_f32;  // the same for a small matrix that is in the caches and stays there
   Accumulate<f16> accumulate_f16;
   Accumulate<bf16> accumulate_bf16;
+  /// outs[q·out_stride + c] += Σ_r weights[q·weight_stride + r] · matrix[r·row_stride + c], c < columns: a small matrix
+  /// that is in the caches and stays there.
+  void (*product_f32)(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns, const float* weights,
+                      std::size_t weight_stride, std::size_t query_count, float* outs, std::size_t out_stride) noexcept;
 
   // ---- product quantisation ------------------------------------------------------------------------------------
   // Centroids of one subspace are dimension-major: centroids[d·count + c]; count is a
   // multiple of 16, at most 256.
-  /// table[c] = Σ_d query[d] · centroids[d·count + c], d < width
-  void (*centroid_dots)(const float* query, std::size_t width, const float* centroids, std::size_t count,
-                        float* table) noexcept;
+  /// table[s·count + c] = Σ_d query[s·width + d] · centroids[(s·width + d)·count + c], d < width, and unless gains is null
+  /// gains[s·count + c] · Σ_d query[s·width + d]² more, s < subspaces.
+  void (*centroid_dots)(const float* query, std::size_t subspaces, std::size_t width, const float* centroids,
+                        const float* gains, std::size_t count, float* table) noexcept;
   /// The same for four queries `dim` floats apart, interleaved: table[c·4 + q]. Centroids are read once for all.
   void (*centroid_dots4)(const float* queries, std::size_t dim, std::size_t width, const float* centroids,
                          std::size_t count, float* table) noexcept;
@@ -77,8 +81,9 @@ struct KernelSet {
                     float* scores, std::size_t stride) noexcept;
   /// A float table [subspace][count] as bytes: scale = the widest subspace's range / 255, bytes = (entry − the subspace's
   /// least) / scale to the nearest (ties may go either way), bias = the sum of the least ones; scale 0 gives bytes 0.
-  void (*byte_table)(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
-                     float* bias) noexcept;
+  /// Returns the sum of the subspaces' largest bytes, of which scale and bias make a bound of all scores.
+  std::uint32_t (*byte_table)(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                              float* bias) noexcept;
   /// scores[t] = Σ_s table[s·256 + code(t, s)] for one query. Blocks of 32·subspaces bytes: the code of token t in
   /// subspace s is byte (t / 8)·8·subspaces + s·8 + t % 8.
   void (*pq8_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
@@ -160,6 +165,8 @@ struct KernelSet {
   /// x[i] = exp(x[i] − shift); returns the sum. x[i] ≤ shift; relative error of each exp ≤ 4 ulp, and results below
   /// 2⁻¹²⁶ may be 0.
   float (*exponential)(float* x, std::size_t count, float shift) noexcept;
+  /// The same for whole blocks of 32 tokens; sums[b] = the sum of block b.
+  void (*exponential_blocks)(float* x, std::size_t block_count, float shift, float* sums) noexcept;
 };
 
 }  // namespace pqkv::inline PQKV_ABI::isa

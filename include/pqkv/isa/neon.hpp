@@ -95,11 +95,49 @@ inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const
   });
 }
 
+/// 16 columns of up to four queries through all rows of the matrix, sums in registers.
+inline void product_f32(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                        const float* weights, std::size_t weight_stride, std::size_t query_count, float* outs,
+                        std::size_t out_stride) noexcept {
+  for_each_tile(query_count, [=]<std::size_t queries>(Count<queries>, std::size_t first) {
+    const float* weight = weights + first * weight_stride;
+    for_each_tile(columns / 4, [=]<std::size_t vectors>(Count<vectors>, std::size_t at) {
+      const float* row = matrix + at * 4;
+      float* out = outs + first * out_stride + at * 4;
+      float32x4_t sums_f32x4[queries * vectors];
+      PQKV_UNROLL for (std::size_t i = 0; i < queries * vectors; ++i) {
+        sums_f32x4[i] = vld1q_f32(out + i / vectors * out_stride + i % vectors * 4);
+      }
+      for (std::size_t r = 0; r < rows; ++r, row += row_stride) {
+        float32x4_t rows_f32x4[vectors];
+        PQKV_UNROLL for (std::size_t i = 0; i < vectors; ++i) rows_f32x4[i] = vld1q_f32(row + i * 4);
+        PQKV_UNROLL for (std::size_t i = 0; i < queries * vectors; ++i) {
+          sums_f32x4[i] = vfmaq_n_f32(sums_f32x4[i], rows_f32x4[i % vectors], weight[i / vectors * weight_stride + r]);
+        }
+      }
+      PQKV_UNROLL for (std::size_t i = 0; i < queries * vectors; ++i) {
+        vst1q_f32(out + i / vectors * out_stride + i % vectors * 4, sums_f32x4[i]);
+      }
+    });
+  });
+  const std::size_t done = columns / 4 * 4;
+  if (done < columns) {
+    scalar::product_f32(matrix + done, row_stride, rows, columns - done, weights, weight_stride, query_count, outs + done,
+                        out_stride);
+  }
+}
+
 // ---- product quantisation: to centroids of one subspace, dimensions are rows --------------------------------------
-inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
-                          float* table) noexcept {
-  std::fill_n(table, count, 0.0f);
-  accumulate(centroids, width, count, query, 1, width, table);
+inline void centroid_dots(const float* query, std::size_t subspaces, std::size_t width, const float* centroids,
+                          const float* gains, std::size_t count, float* table) noexcept {
+  std::fill_n(table, subspaces * count, 0.0f);
+  for (std::size_t s = 0; s < subspaces; ++s, query += width, table += count) {
+    product_f32(centroids + s * width * count, count, width, count, query, width, 1, table, count);
+    if (gains == nullptr) continue;
+    float square = 0;
+    for (std::size_t d = 0; d < width; ++d) square += query[d] * query[d];
+    product_f32(gains + s * count, count, 1, count, &square, 1, 1, table, count);
+  }
 }
 
 inline void centroid_sum(const float* buckets, std::size_t width, const float* centroids, std::size_t count,
@@ -259,6 +297,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return vaddvq_f32(sum_f32x4) + scalar::exponential(x + i, count - i, shift);
 }
 
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+}
+
 /// Scalar stay: buckets, because additions to scattered addresses have no vector form; and pq8 for one query.
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set = scalar::kernels();
@@ -266,7 +308,8 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.f16_to_f32 = to_f32<f16>, set.f32_to_f16 = from_f32<f16, f16_of, to_f16>;
   set.bf16_to_f32 = to_f32<bf16>, set.f32_to_bf16 = from_f32<bf16, bf16_of, to_bf16>;
   set.dot_f32 = dot<float>, set.dot_f16 = dot<f16>, set.dot_bf16 = dot<bf16>;
-  set.product_f32 = accumulate<float>, set.accumulate_f32 = accumulate<float>, set.accumulate_f16 = accumulate<f16>, set.accumulate_bf16 = accumulate<bf16>;
+  set.accumulate_f32 = accumulate<float>, set.accumulate_f16 = accumulate<f16>, set.accumulate_bf16 = accumulate<bf16>;
+  set.product_f32 = product_f32;
   set.centroid_dots = centroid_dots;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
@@ -279,6 +322,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

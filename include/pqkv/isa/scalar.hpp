@@ -38,11 +38,28 @@ inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const
   }
 }
 
-inline void centroid_dots(const float* query, std::size_t width, const float* centroids, std::size_t count,
-                          float* table) noexcept {
-  for (std::size_t c = 0; c < count; ++c) table[c] = 0;
-  for (std::size_t d = 0; d < width; ++d) {
-    for (std::size_t c = 0; c < count; ++c) table[c] += query[d] * centroids[d * count + c];
+inline void product_f32(const float* matrix, std::size_t row_stride, std::size_t rows, std::size_t columns,
+                        const float* weights, std::size_t weight_stride, std::size_t query_count, float* outs,
+                        std::size_t out_stride) noexcept {
+  for (std::size_t q = 0; q < query_count; ++q) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      const float weight = weights[q * weight_stride + r];
+      for (std::size_t c = 0; c < columns; ++c) outs[q * out_stride + c] += weight * matrix[r * row_stride + c];
+    }
+  }
+}
+
+inline void centroid_dots(const float* query, std::size_t subspaces, std::size_t width, const float* centroids,
+                          const float* gains, std::size_t count, float* table) noexcept {
+  for (std::size_t s = 0; s < subspaces; ++s, query += width, centroids += width * count, table += count) {
+    float square = 0;
+    std::fill_n(table, count, 0.0f);
+    for (std::size_t d = 0; d < width; ++d) {
+      square += query[d] * query[d];
+      for (std::size_t c = 0; c < count; ++c) table[c] += query[d] * centroids[d * count + c];
+    }
+    if (gains == nullptr) continue;
+    for (std::size_t c = 0; c < count; ++c) table[c] += gains[s * count + c] * square;
   }
 }
 
@@ -105,8 +122,8 @@ inline void nearest_centroid(const float* rows, std::size_t row_count, std::size
   return static_cast<std::uint8_t>((token < 16 ? pair & 15u : pair >> 4u) | upper << 4);
 }
 
-inline void byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
-                       float* bias) noexcept {
+inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::size_t count, std::uint8_t* bytes, float* scale,
+                                float* bias) noexcept {
   float widest = 0;
   float sum = 0;
   for (const float* entries = table; entries != table + subspaces * count; entries += count) {
@@ -115,14 +132,17 @@ inline void byte_table(const float* table, std::size_t subspaces, std::size_t co
     sum += *least;
   }
   const float inverse = widest > 0 ? 255.0f / widest : 0.0f;
+  std::uint32_t most = 0;
   for (std::size_t s = 0; s < subspaces; ++s) {
     const float least = *std::min_element(table + s * count, table + (s + 1) * count);
     for (std::size_t i = s * count; i < (s + 1) * count; ++i) {
       bytes[i] = static_cast<std::uint8_t>(std::min((table[i] - least) * inverse + 0.5f, 255.0f));
     }
+    most += *std::max_element(bytes + s * count, bytes + (s + 1) * count);
   }
   *scale = widest / 255.0f;
   *bias = sum;
+  return most;
 }
 
 template <std::size_t bits>
@@ -270,6 +290,10 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum;
 }
 
+inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+}
+
 [[nodiscard]] inline KernelSet kernels() noexcept {
   KernelSet set{};
   set.name = "scalar";
@@ -281,7 +305,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.dot_f16 = dot<f16>;
   set.dot_bf16 = dot<bf16>;
   set.accumulate_f32 = accumulate<float>;
-  set.product_f32 = accumulate<float>;
+  set.product_f32 = product_f32;
   set.accumulate_f16 = accumulate<f16>;
   set.accumulate_bf16 = accumulate<bf16>;
   set.centroid_dots = centroid_dots;
@@ -306,6 +330,7 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
+  set.exponential_blocks = exponential_blocks;
   return set;
 }
 

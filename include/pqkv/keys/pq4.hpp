@@ -46,7 +46,7 @@ class Pq4Keys {
     isa::best().pq4_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.codes(),
                           table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
   }
-  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(quantizer_.codes(), 16, scores); }
+  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(scores); }
 
  private:
   explicit Pq4Keys(ProductQuantizer<4> quantizer) noexcept : quantizer_(std::move(quantizer)) {}

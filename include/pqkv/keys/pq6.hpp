@@ -45,7 +45,7 @@ class Pq6Keys {
     isa::best().pq6_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.codes(),
                           table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
   }
-  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(quantizer_.codes(), 64, scores); }
+  void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(scores); }
 
  private:
   explicit Pq6Keys(ProductQuantizer<6> quantizer) noexcept : quantizer_(std::move(quantizer)) {}

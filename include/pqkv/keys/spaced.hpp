@@ -23,7 +23,6 @@ class SpacedKeys {
     RowsBuffer spaced;   // in the space of the codes, and behind it [rank]: products with the positional term's basis
     float constant[max_group] = {};  // without RoPE: products with the mean
     SteppedAngles angles;
-    mutable RowsBuffer added;  // the positional term of a tile
   };
 
   /// Errors: invalid_shape when dims differ.
@@ -71,7 +70,6 @@ class SpacedKeys {
     table.turned.shape(queries.count, dim());
     table.spaced.shape(queries.count, space_->query_width());
     table.angles.start(space_->parts().rope, -static_cast<std::int64_t>(std::min<std::size_t>(run_tokens(), 1 << 20)));
-    table.added.shape(queries.count, CodeSpace::term_tile);
     for (std::size_t q = 0; q < queries.count; ++q) {
       std::memcpy(table.queries.row(q), queries.row(q), dim() * sizeof(float));
     }
@@ -102,22 +100,19 @@ class SpacedKeys {
         for (std::size_t t = 0; t < span.tokens; ++t) scores[q * stride + t] += table.constant[q];
       }
     }
-    if (!space_->has_term()) return;
-    const isa::KernelSet& kernels = isa::best();
-    const std::size_t rank = space_->rank();
-    const std::size_t count = table.queries.count();
-    const float one = 1.0f;
-    constexpr std::size_t tile = CodeSpace::term_tile;
-    for (std::size_t done = 0; done < span.tokens;) {
-      const std::size_t at = span.offset + done;
-      const std::size_t size = std::min(tile - at % tile, span.tokens - done);
-      table.added.fill(0);
-      kernels.product_f32(space_->term_tile_rows(at / tile), rank, tile, table.spaced.data() + dim(), count,
-                             space_->query_width(), table.added.data());
-      for (std::size_t q = 0; q < count; ++q) {
-        kernels.product_f32(table.added.row(q) + at % tile, 1, size, &one, 1, 1, scores + q * stride + done);
-      }
-      done += size;
+    if (space_->has_term()) {
+      space_->add_term(table.spaced.data(), table.queries.count(), span.offset, span.blocks(), scores, stride);
+    }
+  }
+
+  /// The bound of the codes, and of what the mean adds.
+  void bound(const QueryTable& table, float* scores) const noexcept
+    requires Bounded<K>
+  {
+    inner_.bound(table.inner, scores);
+    for (std::size_t q = 0; q < table.queries.count(); ++q) {
+      if (space_->has_constant()) scores[q] += table.constant[q];
+      if (space_->has_term()) scores[q] += space_->term_bound(table.spaced.row(q));
     }
   }
 

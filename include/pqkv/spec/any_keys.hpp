@@ -1,6 +1,8 @@
 // AnyKeys: any key format behind one type, chosen at run time. Calls are per block or tile, never per token.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -34,6 +36,7 @@ class AnyKeys {
     virtual void prepare(Table& table, FloatRows queries) const = 0;
     virtual void turn(Table& table, std::int64_t origin) const noexcept = 0;
     virtual void score(const Table& table, BlockSpan span, float* scores, std::size_t stride) const noexcept = 0;
+    virtual void bound(const Table& table, std::size_t queries, float* scores) const noexcept = 0;
   };
   template <KeyPolicy P>
   struct Model final : Interface {
@@ -70,6 +73,13 @@ class AnyKeys {
     void score(const Table& table, BlockSpan span, float* scores, std::size_t stride) const noexcept override {
       policy.score(static_cast<const ModelTable&>(table).table, span, scores, stride);
     }
+    void bound(const Table& table, std::size_t queries, float* scores) const noexcept override {
+      if constexpr (Bounded<P>) {
+        policy.bound(static_cast<const ModelTable&>(table).table, scores);
+      } else {
+        std::fill_n(scores, queries, std::numeric_limits<float>::max());
+      }
+    }
     P policy;
   };
 
@@ -78,6 +88,7 @@ class AnyKeys {
   struct QueryTable {
     std::unique_ptr<Table> table;
     const void* kind = nullptr;
+    std::size_t queries = 0;
   };
 
   template <class P>
@@ -103,17 +114,20 @@ class AnyKeys {
       table.table = policy_->make_table();
       table.kind = policy_->kind();
     }
+    table.queries = queries.count;
     policy_->prepare(*table.table, queries);
   }
   void turn(QueryTable& table, std::int64_t origin) const noexcept { policy_->turn(*table.table, origin); }
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     policy_->score(*table.table, span, scores, stride);
   }
+  /// The largest float where the format has no bound.
+  void bound(const QueryTable& table, float* scores) const noexcept { policy_->bound(*table.table, table.queries, scores); }
 
  private:
   std::shared_ptr<const Interface> policy_;
 };
 
-static_assert(KeyPolicy<AnyKeys>);
+static_assert(KeyPolicy<AnyKeys> && Bounded<AnyKeys>);
 
 }  // namespace pqkv::inline PQKV_ABI

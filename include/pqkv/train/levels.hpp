@@ -61,21 +61,12 @@ inline constexpr double outlier_share = 0.005;
       if (weight > 0) levels[c] = moment / weight;
     }
     report.objective.push_back(std::max(cost, 0.0) / total);
-    const auto& objective = report.objective;
-    report.converged = objective.size() > 1 &&
-                       objective[objective.size() - 2] - objective.back() <= options.tolerance * objective.back();
+    report.converged = report.ceased_to_fall(options.tolerance);
   }
-  double squares = 0;
-  report.smallest_cluster = x.size();
-  for (std::size_t c = 0; c < count; ++c) {
-    const std::size_t size = ends[c + 1] - ends[c];
-    squares += static_cast<double>(size) * static_cast<double>(size);
-    report.smallest_cluster = std::min(report.smallest_cluster, size);
-    report.largest_cluster = std::max(report.largest_cluster, size);
-  }
-  const auto numbers = static_cast<double>(last - first);
-  report.imbalance = static_cast<double>(count) * squares / (numbers * numbers);
-  report.samples_per_centroid = numbers / static_cast<double>(count);
+  std::vector<std::size_t> sizes(count);
+  for (std::size_t c = 0; c < count; ++c) sizes[c] = ends[c + 1] - ends[c];
+  report.judge_clusters(sizes);
+  report.samples_per_centroid = static_cast<double>(last - first) / static_cast<double>(count);
   return {levels.begin(), levels.end()};
 }
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "pqkv/codec/nearest_sums.hpp"
-#include "pqkv/train/kmeans.hpp"
+#include "pqkv/train/mini_batch.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -158,14 +158,17 @@ class StagedKMeans {
   SubspaceReport report_;
 };
 
-/// What trains one subspace: KMeans, or StagedKMeans where there are several stages.
+/// What trains one subspace: KMeans, MiniBatchKMeans where `batch` is not 0, or StagedKMeans where there are several stages
+/// (which know no batches).
 class SubspaceTrainer {
  public:
   SubspaceTrainer(RowMatrix rows, std::span<const float> weights, const CodebookShape& shape, Initialisation initialisation,
-                  std::uint64_t seed)
+                  std::uint64_t seed, std::size_t batch)
       : trainer_(shape.stages > 1
                      ? Trainer(std::in_place_type<StagedKMeans>, std::move(rows), weights, shape.centroids, shape.stages,
                                initialisation, seed)
+                 : batch != 0
+                     ? Trainer(std::in_place_type<MiniBatchKMeans>, rows, weights, shape.centroids, batch, initialisation, seed)
                      : Trainer(std::in_place_type<KMeans>, std::move(rows), weights, shape.centroids, initialisation, seed)) {}
 
   void step(double tolerance) {
@@ -185,7 +188,7 @@ class SubspaceTrainer {
   }
 
  private:
-  using Trainer = std::variant<KMeans, StagedKMeans>;
+  using Trainer = std::variant<KMeans, MiniBatchKMeans, StagedKMeans>;
   Trainer trainer_;
 };
 

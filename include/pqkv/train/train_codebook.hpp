@@ -30,6 +30,10 @@ namespace detail {
     return Error{Errc::invalid_shape, message("rows of ", rows.dim, " elements for a codebook of dim ", shape.dim)};
   }
   if (options.iterations == 0) return Error{Errc::invalid_parameter, "0 iterations train nothing"};
+  if (options.batch != 0 && (options.batch < shape.centroids || shape.stages > 1)) {
+    return Error{Errc::invalid_parameter, message("batches of ", options.batch, " rows for ", shape.centroids, " centroids in ",
+                                                  shape.stages, " stages: at least as many rows, and for one stage only")};
+  }
   if (!options.weights.empty() && options.weights.size() != rows.count) {
     return Error{Errc::invalid_shape, message(options.weights.size(), " weights for ", rows.count, " rows")};
   }
@@ -91,7 +95,7 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
           Eigen::Map<const Eigen::RowVectorXf>(row, static_cast<Eigen::Index>(width));
     }
     metric.to_euclidean(s, piece);
-    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s]);
+    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s], options.batch);
   });
   for (std::size_t iteration = 0; iteration < options.iterations; ++iteration) {
     executor.run(shape.subspaces,
