@@ -3,4 +3,5 @@
 
 #include "pqkv/train/fit.hpp"
 #include "pqkv/train/importance.hpp"
+#include "pqkv/train/query_filter.hpp"
 #include "pqkv/train/train_codebook.hpp"

@@ -147,6 +147,18 @@ class SealedTokens {
     return {run, slot_of(*run, index)};
   }
 
+  /// Where each token stands now; returns the end of what was written.
+  std::int64_t* positions(std::int64_t* out) const noexcept {
+    for (const Run& run : runs_) {
+      for (std::size_t b = 0; b < run.blocks(); ++b) {
+        for (std::uint32_t left = alive(run, b); left != 0; left &= left - 1) {
+          *out++ = run.position(b * block_tokens + static_cast<std::size_t>(std::countr_zero(left)));
+        }
+      }
+    }
+    return out;
+  }
+
   /// Gives memory that holds no token back to where it came from.
   void trim() noexcept { store_.trim(); }
 

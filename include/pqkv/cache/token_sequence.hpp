@@ -49,6 +49,13 @@ struct TokenSequence {
     return run->position(slot);
   }
 
+  /// Where each token stands now, in the order of indices: tokens() numbers.
+  void positions(std::int64_t* out) const noexcept {
+    for (std::size_t i = 0; i < kept.tokens(); ++i) *out++ = kept.position(i);
+    out = sealed.positions(out);
+    for (std::size_t i = 0; i < recent.tokens(); ++i) *out++ = recent.position(i);
+  }
+
   void truncate(std::size_t count) noexcept {
     PQKV_EXPECTS(count <= tokens());
     if (count == tokens()) return;

@@ -1,0 +1,10 @@
+// Who stays: policies that rank the tokens of a head, budgets for layers and heads, and eviction without touching a code.
+#pragma once
+
+#include "pqkv/retention/budgets.hpp"
+#include "pqkv/retention/dynamic_budget.hpp"
+#include "pqkv/retention/key_policies.hpp"
+#include "pqkv/retention/position_policies.hpp"
+#include "pqkv/retention/profile.hpp"
+#include "pqkv/retention/retainer.hpp"
+#include "pqkv/retention/weight_policies.hpp"
