@@ -46,7 +46,7 @@ struct TokenSequence {
     index -= kept.tokens();
     if (index >= sealed.tokens()) return recent.position(index - sealed.tokens());
     const auto [run, slot] = sealed.find(index);
-    return run->position(slot);
+    return sealed.positions_of(*run)(slot);
   }
 
   /// Where each token stands now, in the order of indices: tokens() numbers.

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "pqkv/codec/byte_tables.hpp"
-#include "pqkv/codec/codebook.hpp"
+#include "pqkv/codec/product_quantizer.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -69,6 +69,13 @@ class Pq44Keys {
     }
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    const auto* source = reinterpret_cast<const std::uint8_t*>(from);
+    auto* target = reinterpret_cast<std::uint8_t*>(to);
+    for (std::size_t s = 0; s < 2 * subspaces(); ++s) copy_nibble(source + s * 16, index, target + s * 16, to_index);
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     table.prepare(queries.count, 2 * subspaces(), stage, [&](std::size_t q, float* plain) {
       for (std::size_t s = 0; s < subspaces(); ++s) {
@@ -95,6 +102,6 @@ class Pq44Keys {
   std::shared_ptr<const Codebook> joint_;  // the 256 sums, for the search
 };
 
-static_assert(KeyPolicy<Pq44Keys> && Bounded<Pq44Keys>);
+static_assert(KeyPolicy<Pq44Keys> && Bounded<Pq44Keys> && RowMovable<Pq44Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI
