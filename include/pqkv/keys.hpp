@@ -6,4 +6,5 @@
 #include "pqkv/keys/pq44.hpp"
 #include "pqkv/keys/pq6.hpp"
 #include "pqkv/keys/pq8.hpp"
+#include "pqkv/keys/pruned.hpp"
 #include "pqkv/keys/spaced.hpp"

@@ -47,6 +47,13 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     spaced(Pq4Keys::make(random_codebook(dim, dim / 2, 16)).value(), choice);
   }
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
+  std::vector<std::size_t> channels;
+  for (std::size_t c = 0; c < dim; ++c) {
+    if (c % 4 != 1) channels.push_back(c);
+  }
+  policies.emplace_back(
+      PrunedKeys<Pq4Keys>::make(Pq4Keys::make(random_codebook(channels.size(), channels.size() / 4, 16)).value(), channels, dim)
+          .value());
   return policies;
 }
 

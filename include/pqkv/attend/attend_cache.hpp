@@ -80,7 +80,12 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
       for (; slot < t; ++slot) index += (dead[slot / block_tokens] >> slot % block_tokens & 1u) == 0 ? 1 : 0;
       return std::min(index, rules.bias.size() - 1);  // an erased slot may lie behind the last token
     };
-    rules.apply(scores, tile, count, keys.tokens, position, index_of);
+    if (position.is_list()) {
+      rules.apply(scores, tile, count, keys.tokens, position, index_of);
+    } else {
+      rules.apply(scores, tile, count, keys.tokens,
+                  [first = position(0)](std::size_t t) { return first + static_cast<std::int64_t>(t); }, index_of);
+    }
   }
   if (dead != nullptr) hide_dead(dead, keys.tokens, scores, tile, count);
   attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile, log_skip);

@@ -42,6 +42,7 @@ class SlotPositions {
   /// Slot s stands at list[s] + shift.
   SlotPositions(const std::int64_t* list, std::int64_t shift) noexcept : list_(list), first_(shift) {}
 
+  [[nodiscard]] bool is_list() const noexcept { return list_ != nullptr; }
   [[nodiscard]] std::int64_t operator()(std::size_t slot) const noexcept {
     return list_ != nullptr ? list_[slot] + first_ : first_ + static_cast<std::int64_t>(slot);
   }
