@@ -1,5 +1,5 @@
-// What happens to a sequence besides attention: fork, truncate, erase, shift, evict, save and map, against filling the
-// cache anew; and attention after each against attention over a fresh cache of as many tokens.
+// What happens to a sequence besides attention: fork, truncate, erase, shift, evict, compact, save and map, against filling
+// the cache anew; and attention after each against attention over a fresh cache of as many tokens.
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include "pqkv/io/file.hpp"
 #include "pqkv/io/mapped_file.hpp"
 #include "pqkv/io/sequence_file.hpp"
+#include "pqkv/retention.hpp"
 #include "subjects.hpp"
 #include "support/counters.hpp"
 #include "support/rotation.hpp"
@@ -56,6 +57,26 @@ void time_changes(benchmark::State& state, std::size_t changed, const std::funct
   }
   const double calls = static_cast<double>(state.iterations());
   state.counters["ns_per_token"] = seconds * 1e9 / calls / static_cast<double>(changed);
+}
+
+/// Eviction of all but one token in eight, per token that was there; what is recorded while the sequence grows is not timed.
+template <class P>
+void time_evict(const char* name, const P& policy) {
+  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) {
+    Retainer retainer(policy, {.sinks = 4, .recent = 64});
+    must(retainer.catch_up(trunk()));
+    Workspace<AnyKeys, AnyValues> workspace;
+    time_changes(state, tokens, [&](Head& head) {
+      Retainer once = retainer;
+      benchmark::DoNotOptimize(must(once.evict(head, tokens / 8, workspace)));
+    });
+  })->UseManualTime();
+}
+
+/// One token in eight is left, anywhere.
+void evict_scattered(Head& head) {
+  Workspace<AnyKeys, AnyValues> workspace;
+  must(head.erase(must(plan_eviction(RandomTokens{1}, head, tokens / 8, {.sinks = 4, .recent = 64}, workspace))));
 }
 
 /// Attention over a head that something was done to.
@@ -126,6 +147,37 @@ void register_sequence() {
     must(head.erase(ranges));
   });
   add_change("sequence/shift/all_but_sinks", tokens - 4, [](Head& head) { must(head.shift({4, tokens - 4}, -1)); });
+  time_evict("sequence/evict/streaming", SinksAndRecent{});
+  time_evict("sequence/evict/key_norm", LowKeyNorm{});
+  time_evict("sequence/evict/query_filter", QueryFilter(random_floats(dim, 3)));
+  time_evict("sequence/evict/accumulated", AccumulatedAttention{});
+  time_evict("sequence/evict/snapkv", ObservationWindow{});
+  time_evict("sequence/evict/key_diversity", KeyDiversity{});
+  add("sequence/observe", [](benchmark::State& state) {
+    Retainer retainer(AccumulatedAttention{});
+    must(retainer.catch_up(trunk()));
+    constexpr std::size_t group = 4;
+    const std::vector<float> queries = random_floats(group * dim, 2);
+    Workspace<AnyKeys, AnyValues> workspace;
+    const double nanoseconds = nanoseconds_per_iteration(state, [&] {
+      must(retainer.observe(trunk(), {queries.data(), 1, group, group * dim, dim}, tokens, workspace));
+    });
+    count(state, nanoseconds, tokens, "token", trunk().bytes_per_token(), "codes");
+  });
+  benchmark::RegisterBenchmark("sequence/compact", [](benchmark::State& state) {
+    Head sparse = must(trunk().fork());
+    evict_scattered(sparse);
+    double seconds = 0;
+    for (auto _ : state) {
+      Head head = must(sparse.fork());
+      const auto start = std::chrono::steady_clock::now();
+      benchmark::DoNotOptimize(must(compact(head)));
+      const double once = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      state.SetIterationTime(once);
+      seconds += once;
+    }
+    state.counters["ns_per_token"] = seconds * 1e9 / static_cast<double>(state.iterations()) / static_cast<double>(tokens / 8);
+  })->UseManualTime();
   add("sequence/map", [](benchmark::State& state) { time_map(state, false); });
   add("sequence/map_and_attend", [](benchmark::State& state) { time_map(state, true); });
 
@@ -148,6 +200,12 @@ void register_sequence() {
     must(head.erase({4, tokens / 2}, Gap::close));
   });
   after("sequence/attend/after_erase_every_second", [](Head& head) { must(head.erase(every_second(tokens))); });
+  after("sequence/attend/after_evict", evict_scattered);
+  after("sequence/attend/after_evict_and_compact", [](Head& head) {
+    evict_scattered(head);
+    benchmark::DoNotOptimize(must(compact(head)));
+  });
+  add("sequence/attend/fresh_eighth", [](benchmark::State& state) { time_attend(state, [] { return filled(tokens / 8); }); });
 }
 
 }  // namespace pqkv::bench

@@ -30,6 +30,7 @@ expect_fault(keys/pq8.hpp "#include \"pqkv/values/pq.hpp\"" "keys must not inclu
 expect_fault(cache/window.hpp "#  include <pqkv/keys/exact.hpp>" "cache must not include keys")
 expect_fault(attend/tile.hpp "#include \"pqkv/cache.hpp\"" "attend must not include cache.hpp")
 expect_fault(spec/registry.hpp "#include \"pqkv/pqkv.hpp\"" "spec must not include pqkv.hpp")
+expect_fault(retention/retainer.hpp "#include \"pqkv/keys/exact.hpp\"" "retention must not include keys")
 expect_fault(pqkv.hpp "#include \"pqkv/train.hpp\"" "pqkv.hpp must not include train.hpp")
 expect_fault(codec/codebook.hpp "#include <Eigen/Dense>" "only train may include Eigen")
 expect_fault(codec/codebook.hpp "#include <immintrin.h>" "only isa may include intrinsics")

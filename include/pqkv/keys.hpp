@@ -8,6 +8,7 @@
 #include "pqkv/keys/pq4.hpp"
 #include "pqkv/keys/pq6.hpp"
 #include "pqkv/keys/pq8.hpp"
+#include "pqkv/keys/pruned.hpp"
 #include "pqkv/keys/sparse.hpp"
 #include "pqkv/keys/spaced.hpp"
 #include "pqkv/keys/turbo.hpp"

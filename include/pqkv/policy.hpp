@@ -84,6 +84,17 @@ concept Bounded = KeyPolicy<P> && requires(const P& policy, const typename P::Qu
   { policy.bound(prepared, scores) } noexcept;
 };
 
+/// A format whose rows are independent of each other: a token's code may be copied to another block without being decoded,
+/// so that blocks with few tokens left can be made into full ones (cache/compact.hpp). A block of zero bytes decodes to
+/// finite numbers.
+template <class F>
+concept RowMovable = BlockFormat<F> && requires(const F& format, const std::byte* from, std::size_t index, std::byte* to) {
+  // Whether a code means the same at every place (RunPlace) of a run of any length.
+  { format.rows_move() } noexcept -> std::same_as<bool>;
+  // Slot `to_index` of block `to`, which holds zeros, gets the code of slot `index` of block `from`.
+  { format.copy_row(from, index, to, index) } noexcept;
+};
+
 /// A value format.
 template <class P>
 concept ValuePolicy =

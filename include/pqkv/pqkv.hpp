@@ -25,5 +25,6 @@
 #include "pqkv/cache.hpp"
 #include "pqkv/keys.hpp"
 #include "pqkv/policy.hpp"
+#include "pqkv/retention.hpp"
 #include "pqkv/spec.hpp"
 #include "pqkv/values.hpp"

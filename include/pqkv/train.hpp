@@ -3,5 +3,6 @@
 
 #include "pqkv/train/fit.hpp"
 #include "pqkv/train/importance.hpp"
+#include "pqkv/train/query_filter.hpp"
 #include "pqkv/train/refine.hpp"
 #include "pqkv/train/train_codebook.hpp"

@@ -111,7 +111,7 @@ class Operations {
 
   void step(Pair& pair) {
     const std::size_t tokens = pair.model.tokens();
-    switch (random_.below(12)) {
+    switch (random_.below(13)) {
       case 0:
       case 1:
       case 2: append(pair, tokens < most_tokens ? 1 + random_.below(90) : 1); break;
@@ -123,6 +123,7 @@ class Operations {
       case 8: replace(pair, some_range(tokens), random_.below(4)); break;
       case 9: save_and_load(pair); break;
       case 10: merge(pair, random_.below(3) != 0); break;
+      case 11: compact(pair); break;
       default: jump(pair); break;
     }
   }
@@ -239,6 +240,17 @@ class Operations {
       if (random_.below(one_in + 1) == 0) ranges.push_back({t, 1});
     }
     erase(pair, ranges, random_.below(4) == 0 ? Gap::close : Gap::keep);
+  }
+
+  void compact(Pair& pair) {
+    const double fill = random_.uniform();
+    log_ << " compact " << fill;
+    const auto fewer = pqkv::compact(pair.head, fill);
+    if (!pqkv::can_compact(case_.keys, case_.values)) {
+      if (fewer || fewer.error().code != Errc::invalid_parameter) fault_ = "compacted codes that do not move";
+    } else {
+      [[maybe_unused]] const bool room = done(fewer ? Status() : Status(fewer.error()));
+    }
   }
 
   void shift(Pair& pair, TokenRange range, std::int64_t delta) {

@@ -72,6 +72,13 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   sparse(Kivi2Keys::make(dim).value(), 5);
   spaced(SparseKeys<Nuq2Keys>::make(Nuq2Keys::make(random_codebook(dim, dim, 4)).value()).value(), space_choices(dim, true)[2]);
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
+  std::vector<std::size_t> channels;
+  for (std::size_t c = 0; c < dim; ++c) {
+    if (c % 4 != 1) channels.push_back(c);
+  }
+  policies.emplace_back(
+      PrunedKeys<Pq4Keys>::make(Pq4Keys::make(random_codebook(channels.size(), channels.size() / 4, 16)).value(), channels, dim)
+          .value());
   return policies;
 }
 

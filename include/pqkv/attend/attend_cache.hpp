@@ -59,11 +59,11 @@ void attend_window(const HeadCache<K, V>& head, Workspace<K, V>& workspace, cons
   }
 }
 
-/// Scores of the blocks of a run from slot `done` on, softmax, weighted values. `dead` is null where no token is erased;
-/// the first slot's token has index `token`.
+/// Scores of some blocks of a run, softmax, weighted values. `dead` is null where no token is erased; the first slot's token
+/// has index `token`.
 template <KeyPolicy K, ValuePolicy V>
 void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, BlockSpan keys, const std::byte* values,
-                   const std::uint32_t* dead, std::int64_t position, std::size_t token, const ScoreRules& rules,
+                   const std::uint32_t* dead, const SlotPositions& position, std::size_t token, const ScoreRules& rules,
                    float skip_below) {
   const std::size_t tile = workspace.scores.width();
   const std::size_t count = workspace.queries.count();
@@ -82,8 +82,12 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
       for (; slot < t; ++slot) index += (dead[slot / block_tokens] >> slot % block_tokens & 1u) == 0 ? 1 : 0;
       return std::min(index, rules.bias.size() - 1);  // an erased slot may lie behind the last token
     };
-    rules.apply(scores, tile, count, keys.tokens,
-                [&](std::size_t t) { return position + static_cast<std::int64_t>(t); }, index_of);
+    if (position.is_list()) {
+      rules.apply(scores, tile, count, keys.tokens, position, index_of);
+    } else {
+      rules.apply(scores, tile, count, keys.tokens,
+                  [first = position(0)](std::size_t t) { return first + static_cast<std::int64_t>(t); }, index_of);
+    }
   }
   if (dead != nullptr) hide_dead(dead, keys.tokens, scores, tile, count);
   const std::size_t read = attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile,
@@ -108,7 +112,7 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   head.keys().prepare(workspace.table, {workspace.queries.data(), workspace.queries.count(), head.dim()});
   head.keys().turn(workspace.table, place.origin);
   attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes,
-                nullptr, recent.position(0), token, rules, skip_below);
+                nullptr, SlotPositions(recent.position(0)), token, rules, skip_below);
 }
 
 /// Whether no key of the run can matter, as the table alone says: then `tokens` tokens count as skipped.
@@ -158,7 +162,8 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
     const std::size_t begin = share.border(share.index, all, before, run.tokens);
     const std::size_t end = share.border(share.index + 1, all, before, run.tokens);
     before += run.tokens;
-    if (begin == end || !rules.reach(count, run.position(end - 1))) {
+    const SlotPositions position = head.sequence().sealed.positions_of(run);
+    if (begin == end || !rules.reach(count, position.latest(end - 1))) {
       token += run.live;
       continue;
     }
@@ -180,9 +185,9 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
         const bool mine = done >= begin && done < end;
         const std::size_t limit = done < begin ? begin : mine ? end : run.tokens;
         const std::size_t slots = std::min({mine ? tile : stop, limit - done, stop - done});
-        if (mine && rules.reach(count, run.position(done + slots - 1))) {
+        if (mine && rules.reach(count, position.latest(done + slots - 1))) {
           attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
-                        run.has_holes() ? stretch.dead : nullptr, run.position(done), token, rules, skip_below);
+                        run.has_holes() ? stretch.dead : nullptr, position.from(done), token, rules, skip_below);
         }
         token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
         done += slots;

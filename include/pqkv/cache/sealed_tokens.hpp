@@ -5,8 +5,9 @@
 //   erase  sets bits in the blocks' `dead` words; blocks with no token left leave the run, which may fall into two
 //   shift  changes the run's shift; where it begins inside a block, that block's bytes are copied, so that its tokens can
 //          belong to two runs
+//   compact copies codes into full blocks, whose runs then list the position of each slot
 //
-// A token keeps the place that it was encoded at (origin, offset) for ever: formats may have used it.
+// Otherwise a token keeps the place that it was encoded at (origin, offset) for ever: formats may have used it.
 #pragma once
 
 #include <bit>
@@ -18,28 +19,10 @@
 
 #include "pqkv/cache/block_store.hpp"
 #include "pqkv/cache/growing_array.hpp"
+#include "pqkv/cache/run.hpp"
 #include "pqkv/cache/token_range.hpp"
-#include "pqkv/policy.hpp"
 
 namespace pqkv::inline PQKV_ABI {
-
-/// Consecutive blocks whose tokens share a position origin and were moved alike. The first and the last slot of `tokens`
-/// need not be the first and last of a block; every block holds at least one token.
-struct Run {
-  std::size_t first_block = 0;
-  std::size_t tokens = 0;   ///< slots from the first block's first to behind the last token left, erased ones included
-  std::int64_t origin = 0;  ///< what the tokens were encoded with
-  std::size_t offset = 0;   ///< slots of the run they were encoded in that lie before the first block
-  std::size_t live = 0;     ///< tokens left
-  std::int64_t shift = 0;   ///< positions moved since they were encoded
-
-  [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
-  [[nodiscard]] bool has_holes() const noexcept { return live != tokens; }
-  /// Where the token in a slot stands now.
-  [[nodiscard]] std::int64_t position(std::size_t slot) const noexcept {
-    return origin + shift + static_cast<std::int64_t>(offset + slot);
-  }
-};
 
 class SealedTokens {
  public:
@@ -50,7 +33,12 @@ class SealedTokens {
   [[nodiscard]] const GrowingArray<Run>& runs() const noexcept { return runs_; }
   [[nodiscard]] const BlockStore& store() const noexcept { return store_; }
   [[nodiscard]] std::size_t bytes(bool shared = true) const noexcept {
-    return store_.bytes(shared) + runs_.bytes() + edited_.bytes();
+    return store_.bytes(shared) + runs_.bytes() + edited_.bytes() + places_.bytes();
+  }
+
+  [[nodiscard]] SlotPositions positions_of(const Run& run) const noexcept {
+    if (run.is_compacted()) return {places_.begin() + run.places, run.shift};
+    return SlotPositions(run.origin + run.shift + static_cast<std::int64_t>(run.offset));
   }
 
   /// Room for more blocks and runs; false, and everything as it was, when memory or the page source runs out.
@@ -135,6 +123,19 @@ class SealedTokens {
     for (std::size_t i = begin; i < end; ++i) runs_[i].shift += delta;
   }
 
+  /// compact: other runs with the same tokens, and the places of the compacted ones; blocks that none of them has are given
+  /// up.
+  void rearrange(GrowingArray<Run> runs, GrowingArray<std::int64_t> places) noexcept {
+    runs_ = std::move(runs);
+    places_ = std::move(places);
+    store_.keep_only(runs_);
+  }
+  /// Bit t: slot t of the run's block b holds a token.
+  [[nodiscard]] std::uint32_t alive(const Run& run, std::size_t b) const noexcept {
+    const std::size_t slots = std::min(block_tokens, run.tokens - b * block_tokens);
+    return ~store_.dead(run.first_block + b) & (~0u >> (block_tokens - slots));
+  }
+
   struct Found {
     const Run* run;
     std::size_t slot;
@@ -147,24 +148,40 @@ class SealedTokens {
     return {run, slot_of(*run, index)};
   }
 
+  /// Where each token stands now; returns the end of what was written.
+  std::int64_t* positions(std::int64_t* out) const noexcept {
+    for (const Run& run : runs_) {
+      for (std::size_t b = 0; b < run.blocks(); ++b) {
+        for (std::uint32_t left = alive(run, b); left != 0; left &= left - 1) {
+          *out++ = positions_of(run)(b * block_tokens + static_cast<std::size_t>(std::countr_zero(left)));
+        }
+      }
+    }
+    return out;
+  }
+
   /// Gives memory that holds no token back to where it came from.
   void trim() noexcept { store_.trim(); }
 
   /// The same tokens over shared pages. False when memory runs out; `out` is then of no use.
   [[nodiscard]] bool fork_into(SealedTokens& out) const noexcept {
     out.tokens_ = tokens_;
-    return out.runs_.assign(runs_) && store_.fork_into(out.store_);
+    return out.runs_.assign(runs_) && out.places_.assign(places_) && store_.fork_into(out.store_);
   }
 
-  /// Loading: blocks one by one (expects room) or filled pages in turn, then the runs over them. False when memory runs out.
+  /// Loading and compact: blocks one by one (expects room) or filled pages in turn, then the runs over them. False when memory runs out.
   [[nodiscard]] NewBlock add_block() noexcept {
     const std::size_t block = store_.take();
     return {{}, store_.key_block(block), store_.value_block(block)};
   }
   [[nodiscard]] bool add_filled(PageRef page, std::size_t used) noexcept { return store_.add_filled(std::move(page), used); }
-  [[nodiscard]] bool add_run(const Run& run, std::span<const std::uint32_t> dead) noexcept {
-    if (!runs_.reserve(runs_.size() + 1)) return false;
+  /// `places` of each slot make it a compacted run; empty for others.
+  [[nodiscard]] bool add_run(const Run& run, std::span<const std::uint32_t> dead,
+                             std::span<const std::int64_t> places = {}) noexcept {
+    if (!runs_.reserve(runs_.size() + 1) || !places_.reserve(places_.size() + places.size())) return false;
     runs_.push_back(run);
+    if (!places.empty()) runs_.back().places = places_.size();
+    for (const std::int64_t place : places) places_.push_back(place);
     tokens_ += run.live;
     for (std::size_t b = 0; b < dead.size(); ++b) store_.dead(run.first_block + b) = dead[b];
     return true;
@@ -172,16 +189,10 @@ class SealedTokens {
 
  private:
   [[nodiscard]] bool continues(std::int64_t position, std::size_t slots, std::size_t run_tokens) const noexcept {
-    if (runs_.empty() || runs_.back().tokens % block_tokens != 0) return false;
+    if (runs_.empty() || runs_.back().tokens % block_tokens != 0 || runs_.back().is_compacted()) return false;
     const Run& run = runs_.back();
-    return run.shift == 0 && run.position(run.tokens) == position && run.first_block + run.blocks() == store_.blocks() &&
+    return run.shift == 0 && positions_of(run)(run.tokens) == position && run.first_block + run.blocks() == store_.blocks() &&
            run_tokens - (run.offset + run.tokens) >= slots;
-  }
-
-  /// Bit t: slot t of the run's block b holds a token.
-  [[nodiscard]] std::uint32_t alive(const Run& run, std::size_t b) const noexcept {
-    const std::size_t slots = std::min(block_tokens, run.tokens - b * block_tokens);
-    return ~store_.dead(run.first_block + b) & (~0u >> (block_tokens - slots));
   }
 
   /// The slot of the run's token number `index`.
@@ -221,7 +232,8 @@ class SealedTokens {
       if (left != 0) {
         if (!open) {
           edited_.push_back({.first_block = run.first_block + b, .origin = run.origin,
-                             .offset = run.offset + b * block_tokens, .shift = run.shift});
+                             .offset = run.offset + b * block_tokens, .shift = run.shift,
+                             .places = run.places_from(b)});
         }
         Run& piece = edited_.back();
         piece.tokens = (run.first_block + b - piece.first_block) * block_tokens + static_cast<std::size_t>(std::bit_width(left));
@@ -266,7 +278,8 @@ class SealedTokens {
                            .origin = run.origin,
                            .offset = run.offset + b * block_tokens,
                            .live = moved,
-                           .shift = run.shift});
+                           .shift = run.shift,
+                           .places = run.places_from(b)});
       ++behind;
     }
     if (run.live > count + moved) {
@@ -275,7 +288,8 @@ class SealedTokens {
                                               .origin = run.origin,
                                               .offset = run.offset + behind * block_tokens,
                                               .live = run.live - count - moved,
-                                              .shift = run.shift});
+                                              .shift = run.shift,
+                                              .places = run.places_from(behind)});
     }
     runs_[i].tokens = left;
     runs_[i].live = count;
@@ -284,6 +298,7 @@ class SealedTokens {
   BlockStore store_;
   GrowingArray<Run> runs_;    // oldest tokens first
   GrowingArray<Run> edited_;  // erase: what runs_ becomes
+  GrowingArray<std::int64_t> places_;  // of the slots of compacted runs, before their shift
   std::size_t tokens_ = 0;
 };
 

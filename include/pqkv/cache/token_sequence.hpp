@@ -46,7 +46,14 @@ struct TokenSequence {
     index -= kept.tokens();
     if (index >= sealed.tokens()) return recent.position(index - sealed.tokens());
     const auto [run, slot] = sealed.find(index);
-    return run->position(slot);
+    return sealed.positions_of(*run)(slot);
+  }
+
+  /// Where each token stands now, in the order of indices: tokens() numbers.
+  void positions(std::int64_t* out) const noexcept {
+    for (std::size_t i = 0; i < kept.tokens(); ++i) *out++ = kept.position(i);
+    out = sealed.positions(out);
+    for (std::size_t i = 0; i < recent.tokens(); ++i) *out++ = recent.position(i);
   }
 
   void truncate(std::size_t count) noexcept {

@@ -26,6 +26,13 @@
 
 namespace pqkv::inline PQKV_ABI {
 
+/// 16 bytes whose byte j holds tokens j and j + 16: the low nibbles of pq4 and pq6 blocks. Token `to_index`, which holds 0,
+/// becomes token `index` of `from`.
+inline void copy_nibble(const std::uint8_t* from, std::size_t index, std::uint8_t* to, std::size_t to_index) noexcept {
+  const unsigned code = from[index % 16] >> (index / 16 * 4) & 15u;
+  to[to_index % 16] = static_cast<std::uint8_t>(to[to_index % 16] | code << (to_index / 16 * 4));
+}
+
 template <std::size_t bits>
 class ProductQuantizer {
   static_assert(bits == 4 || bits == 6 || bits == 8);
@@ -104,6 +111,25 @@ class ProductQuantizer {
       }
       const float* column = codebook_->centroids(s) + code;
       for (std::size_t d = 0; d < width(); ++d) row[first(s) + d] += column[d * centroids];
+    }
+  }
+
+  /// RowMovable::copy_row.
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    const auto* source = reinterpret_cast<const std::uint8_t*>(from);
+    auto* target = reinterpret_cast<std::uint8_t*>(to);
+    for (std::size_t s = 0; s < codes(); ++s) {
+      if constexpr (bits == 8) {
+        target[to_index / 8 * 8 * codes() + s * 8 + to_index % 8] = isa::scalar::pq8_code(source, codes(), s, index);
+      } else {
+        constexpr std::size_t plane = bits * 4;
+        copy_nibble(source + s * plane, index, target + s * plane, to_index);
+        if constexpr (bits == 6) {
+          const unsigned upper = source[s * plane + 16 + index % 8] >> (index / 8 * 2) & 3u;
+          std::uint8_t& byte = target[s * plane + 16 + to_index % 8];
+          byte = static_cast<std::uint8_t>(byte | upper << (to_index / 8 * 2));
+        }
+      }
     }
   }
 

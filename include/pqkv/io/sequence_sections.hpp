@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "pqkv/cache/head_cache.hpp"
+#include "pqkv/cache/compact.hpp"
 #include "pqkv/codec/fingerprint.hpp"
 #include "pqkv/io/archive.hpp"
 
@@ -42,7 +42,9 @@ struct HeadNumbers {
 };
 static_assert(sizeof(HeadNumbers) == 15 * 8);
 
-/// A run in section "runs"; its blocks follow those of the run before.
+/// A run in section "runs"; its blocks follow those of the run before. A compacted run has no offset but this, and the
+/// places of its slots stand behind all blocks' dead words, in the order of runs.
+inline constexpr std::uint64_t saved_compacted = ~std::uint64_t{0};
 struct SavedRun {
   std::uint64_t tokens, live, offset;
   std::int64_t origin, shift;
@@ -87,11 +89,16 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
 
   ByteWriter runs;
   for (const Run& run : head.runs()) {
-    const SavedRun saved{run.tokens, run.live, run.offset, run.origin, run.shift};
+    const SavedRun saved{run.tokens, run.live, run.is_compacted() ? saved_compacted : run.offset, run.origin, run.shift};
     runs.put_all(std::as_bytes(std::span(&saved, 1)));
   }
   for (const Run& run : head.runs()) {
     for (std::size_t b = 0; b < run.blocks(); ++b) runs.put(head.store().dead(run.first_block + b));
+  }
+  for (const Run& run : head.runs()) {
+    if (!run.is_compacted()) continue;
+    const SlotPositions position = head.sequence().sealed.positions_of(run);
+    for (std::size_t s = 0; s < run.tokens; ++s) runs.put(position(s) - run.shift);
   }
   archive.section(tag("runs"), runs.bytes());
 
@@ -163,9 +170,9 @@ template <KeyPolicy K, ValuePolicy V>
   return {};
 }
 
-/// Why a run cannot be; empty if it can. `dead` are its blocks' words.
+/// Why a run cannot be; empty if it can. `dead` are its blocks' words, `places` those of a compacted run's slots.
 [[nodiscard]] inline std::string fault_of(const SavedRun& run, std::span<const std::uint32_t> dead,
-                                          std::size_t run_tokens) {
+                                          std::span<const std::int64_t> places, std::size_t run_tokens) {
   std::size_t live = 0;
   bool empty_block = false;
   for (std::size_t b = 0; b < dead.size(); ++b) {
@@ -175,8 +182,13 @@ template <KeyPolicy K, ValuePolicy V>
     live += static_cast<std::size_t>(std::popcount(left));
   }
   constexpr std::int64_t far = std::int64_t{1} << 60;
-  if (empty_block || live != run.live || run.offset % block_tokens != 0 || run.offset > run_tokens ||
-      run.tokens > run_tokens - run.offset || run.origin > far || run.origin < -far || run.shift > far ||
+  bool misplaced = false;
+  if (run.offset == saved_compacted) {
+    for (const std::int64_t place : places) misplaced = misplaced || place > far || place < -far;
+  } else {
+    misplaced = run.offset % block_tokens != 0 || run.offset > run_tokens || run.tokens > run_tokens - run.offset;
+  }
+  if (empty_block || live != run.live || misplaced || run.origin > far || run.origin < -far || run.shift > far ||
       run.shift < -far) {
     return message("a run of ", run.tokens, " slots at offset ", run.offset, " with ", run.live, " tokens cannot be");
   }
@@ -237,6 +249,7 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
     return Error{Errc::bad_file, why};
   }
   const std::size_t run_tokens = keys.run_tokens();
+  const bool can_move = can_compact(keys, values);
   HeadCache<K, V> head(std::move(keys), std::move(values),
                        {.sinks = numbers.sinks,
                         .recent = numbers.recent,
@@ -253,6 +266,13 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
   std::vector<SavedRun> runs(static_cast<std::size_t>(numbers.runs));
   archive.read(runs.data(), runs.size() * sizeof(SavedRun));
   const auto dead = archive.template get_all<std::uint32_t>(numbers.blocks);
+  std::uint64_t listed = 0;
+  for (const SavedRun& run : runs) {
+    if (run.offset != saved_compacted) continue;
+    if (!can_move) return Error{Errc::bad_file, "a compacted run, of formats whose codes cannot move"};
+    listed += std::min<std::uint64_t>(run.tokens, numbers.blocks * block_tokens);
+  }
+  const auto places = archive.template get_all<std::int64_t>(listed);
   if (!archive.close()) return archive.error();
 
   bool moved = false;
@@ -263,16 +283,22 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
 
   const auto blocks = static_cast<std::size_t>(numbers.blocks);
   if (!get_blocks(archive, sequence.sealed, blocks, verify_blocks, archive.source())) return archive.error();
-  std::size_t block = 0;
+  std::size_t block = 0, place = 0;
   for (const SavedRun& run : runs) {
     if (run.tokens == 0 || run.tokens > (dead.size() - block) * block_tokens) {
       return Error{Errc::bad_file,
                    message("a run of ", run.tokens, " slots, where ", dead.size() - block, " blocks are left")};
     }
-    const Run made{block, run.tokens, run.origin, run.offset, run.live, run.shift};
+    const bool compacted = run.offset == saved_compacted;
+    const Run made{block, run.tokens, run.origin, compacted ? 0 : run.offset, run.live, run.shift};
     const auto words = std::span(dead).subspan(block, made.blocks());
-    if (const std::string why = fault_of(run, words, run_tokens); !why.empty()) return Error{Errc::bad_file, why};
-    if (!sequence.sealed.add_run(made, words))
+    if (compacted && run.tokens > places.size() - place) {
+      return Error{Errc::bad_file, message("a run of ", run.tokens, " slots, of which ", places.size() - place, " have places")};
+    }
+    const auto slots = std::span(places).subspan(place, compacted ? run.tokens : 0);
+    place += slots.size();
+    if (const std::string why = fault_of(run, words, slots, run_tokens); !why.empty()) return Error{Errc::bad_file, why};
+    if (!sequence.sealed.add_run(made, words, slots))
       return Error{Errc::out_of_memory, message("no memory for ", runs.size(), " runs")};
     moved = moved || run.shift != 0;
     block += made.blocks();

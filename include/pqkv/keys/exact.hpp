@@ -36,6 +36,11 @@ class ExactKeys {
     rows_.load(block + index * rows_.row_bytes(), dim(), row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     table.queries.shape(queries.count, dim());
     for (std::size_t q = 0; q < queries.count; ++q) {
@@ -51,6 +56,6 @@ class ExactKeys {
   ExactRows rows_;
 };
 
-static_assert(KeyPolicy<ExactKeys>);
+static_assert(KeyPolicy<ExactKeys> && RowMovable<ExactKeys>);
 
 }  // namespace pqkv::inline PQKV_ABI

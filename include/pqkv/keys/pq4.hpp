@@ -36,6 +36,11 @@ class Pq4Keys {
     quantizer_.decode(block, index, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    quantizer_.copy_row(from, index, to, to_index);
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     table.prepare(queries.count, quantizer_.codes(), 16,
                   [&](std::size_t q, float* plain) { quantizer_.tabulate(queries.row(q), plain); });
@@ -53,6 +58,6 @@ class Pq4Keys {
   ProductQuantizer<4> quantizer_;
 };
 
-static_assert(KeyPolicy<Pq4Keys> && Bounded<Pq4Keys>);
+static_assert(KeyPolicy<Pq4Keys> && Bounded<Pq4Keys> && RowMovable<Pq4Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI

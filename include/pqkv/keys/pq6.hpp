@@ -35,6 +35,11 @@ class Pq6Keys {
     quantizer_.decode(block, index, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    quantizer_.copy_row(from, index, to, to_index);
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     table.prepare(queries.count, quantizer_.codes(), 64,
                   [&](std::size_t q, float* plain) { quantizer_.tabulate(queries.row(q), plain); });
@@ -52,6 +57,6 @@ class Pq6Keys {
   ProductQuantizer<6> quantizer_;
 };
 
-static_assert(KeyPolicy<Pq6Keys> && Bounded<Pq6Keys>);
+static_assert(KeyPolicy<Pq6Keys> && Bounded<Pq6Keys> && RowMovable<Pq6Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -45,6 +45,11 @@ class Pq8Keys {
     quantizer_.decode(block, index, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    quantizer_.copy_row(from, index, to, to_index);
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     const std::size_t entries = quantizer_.codes() * 256;
     const isa::KernelSet& kernels = isa::best();
@@ -102,6 +107,6 @@ class Pq8Keys {
   ProductQuantizer<8> quantizer_;
 };
 
-static_assert(KeyPolicy<Pq8Keys>);
+static_assert(KeyPolicy<Pq8Keys> && RowMovable<Pq8Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI

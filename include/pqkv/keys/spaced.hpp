@@ -65,6 +65,18 @@ class SpacedKeys {
     space_->row_out(spaced, place, index, row);
   }
 
+  /// Not where the space turns with positions: a code then means what it does at its place.
+  [[nodiscard]] bool rows_move() const noexcept
+    requires RowMovable<K>
+  {
+    return inner_.rows_move() && !space_->turns() && run_tokens() == unlimited_tokens;
+  }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
+    requires RowMovable<K>
+  {
+    inner_.copy_row(from, index, to, to_index);
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const {
     table.queries.shape(queries.count, dim());
     table.turned.shape(queries.count, dim());

@@ -31,6 +31,8 @@ class AnyKeys {
     virtual std::string describe() const = 0;
     virtual void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept = 0;
     virtual void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept = 0;
+    virtual bool rows_move() const noexcept = 0;
+    virtual void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept = 0;
     virtual const void* kind() const noexcept = 0;
     virtual std::unique_ptr<Table> make_table() const = 0;
     virtual void prepare(Table& table, FloatRows queries) const = 0;
@@ -58,6 +60,13 @@ class AnyKeys {
     }
     void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept override {
       policy.decode(block, index, place, row);
+    }
+    bool rows_move() const noexcept override {
+      if constexpr (RowMovable<P>) return policy.rows_move();
+      return false;
+    }
+    void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept override {
+      if constexpr (RowMovable<P>) policy.copy_row(from, index, to, to_index);
     }
     const void* kind() const noexcept override {
       static const char tag = 0;
@@ -108,6 +117,12 @@ class AnyKeys {
   }
   void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept {
     policy_->decode(block, index, place, row);
+  }
+  /// False for formats that are not RowMovable.
+  [[nodiscard]] bool rows_move() const noexcept { return policy_->rows_move(); }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    PQKV_EXPECTS(rows_move());
+    policy_->copy_row(from, index, to, to_index);
   }
   void prepare(QueryTable& table, FloatRows queries) const {
     if (table.kind != policy_->kind()) {

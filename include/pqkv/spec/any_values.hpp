@@ -28,6 +28,8 @@ class AnyValues {
     virtual std::string describe() const = 0;
     virtual void encode(FloatRows rows, std::byte* block) const noexcept = 0;
     virtual void decode(const std::byte* block, std::size_t index, float* row) const noexcept = 0;
+    virtual bool rows_move() const noexcept = 0;
+    virtual void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept = 0;
     virtual const void* kind() const noexcept = 0;
     virtual std::unique_ptr<Sum> make_sum() const = 0;
     virtual void begin(Sum& sum, std::size_t queries) const = 0;
@@ -54,6 +56,13 @@ class AnyValues {
     }
     void decode(const std::byte* block, std::size_t index, float* row) const noexcept override {
       policy.decode(block, index, row);
+    }
+    bool rows_move() const noexcept override {
+      if constexpr (RowMovable<P>) return policy.rows_move();
+      return false;
+    }
+    void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept override {
+      if constexpr (RowMovable<P>) policy.copy_row(from, index, to, to_index);
     }
     const void* kind() const noexcept override {
       static const char tag = 0;
@@ -95,6 +104,12 @@ class AnyValues {
   }
   void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
     policy_->decode(block, index, row);
+  }
+  /// False for formats that are not RowMovable.
+  [[nodiscard]] bool rows_move() const noexcept { return policy_->rows_move(); }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    PQKV_EXPECTS(rows_move());
+    policy_->copy_row(from, index, to, to_index);
   }
   void begin(WeightedSum& sum, std::size_t queries) const {
     if (sum.kind != policy_->kind()) {

@@ -35,6 +35,11 @@ class ExactValues {
     rows_.load(block + index * rows_.row_bytes(), dim(), row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+  }
+
   void begin(WeightedSum& sum, std::size_t queries) const {
     sum.rows.shape(queries, dim());
     sum.rows.fill(0);
@@ -49,6 +54,6 @@ class ExactValues {
   ExactRows rows_;
 };
 
-static_assert(ValuePolicy<ExactValues>);
+static_assert(ValuePolicy<ExactValues> && RowMovable<ExactValues>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -95,6 +95,17 @@ class IntegerValues {
     }
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    for (std::size_t line = 0; line < 2 * groups(); ++line) put(to, line, to_index, get(from, line, index));
+    const auto* source = reinterpret_cast<const std::uint8_t*>(from + groups() * 128);
+    auto* target = reinterpret_cast<std::uint8_t*>(to + groups() * 128);
+    for (std::size_t d = 0; d < dim_; ++d) {
+      const auto [byte, shift] = isa::scalar::integer_place<bits>(d, to_index);
+      target[byte] = static_cast<std::uint8_t>(target[byte] | isa::scalar::integer_code<bits>(source, d, index) << shift);
+    }
+  }
+
   void begin(WeightedSum& sum, std::size_t queries) const {
     sum.rows.shape(queries, dim_);
     sum.rows.fill(0);
@@ -146,5 +157,6 @@ using Int4Values = IntegerValues<4>;
 using Int2Values = IntegerValues<2>;
 
 static_assert(ValuePolicy<Int8Values> && ValuePolicy<Int4Values> && ValuePolicy<Int2Values>);
+static_assert(RowMovable<Int8Values> && RowMovable<Int4Values> && RowMovable<Int2Values>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -42,6 +42,11 @@ class PqValues {
     quantizer_.decode(block, index, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    quantizer_.copy_row(from, index, to, to_index);
+  }
+
   void begin(WeightedSum& sum, std::size_t queries) const {
     sum.queries = queries;
     if constexpr (bits == 4) {
@@ -122,6 +127,6 @@ class PqValues {
 using Pq8Values = PqValues<8>;
 using Pq4Values = PqValues<4>;
 
-static_assert(ValuePolicy<Pq8Values> && ValuePolicy<Pq4Values>);
+static_assert(ValuePolicy<Pq8Values> && ValuePolicy<Pq4Values> && RowMovable<Pq8Values> && RowMovable<Pq4Values>);
 
 }  // namespace pqkv::inline PQKV_ABI

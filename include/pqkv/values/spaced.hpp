@@ -55,6 +55,17 @@ class SpacedValues {
     space_->row_out(spaced, {}, 0, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept
+    requires RowMovable<V>
+  {
+    return inner_.rows_move();
+  }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
+    requires RowMovable<V>
+  {
+    inner_.copy_row(from, index, to, to_index);
+  }
+
   void begin(WeightedSum& sum, std::size_t queries) const {
     inner_.begin(sum.inner, queries);
     sum.weights.shape(queries, 1);

@@ -1,0 +1,73 @@
+// RowMovable: a code that is copied to another slot of another block decodes to what it did, and its new neighbours too.
+#include "catch.hpp"
+#include "support/policies.hpp"
+
+using namespace pqkv;
+using namespace pqkv::test;
+
+namespace {
+
+constexpr std::size_t dim = 32;
+
+/// Copies the rows of two blocks in another order into a third; `decode(block, slot)`.
+template <class Format, class Encode, class Decode>
+void check_moves(const Format& format, const Encode& encode, const Decode& decode) {
+  std::vector<std::byte> first(format.block_bytes()), second(format.block_bytes()), mixed(format.block_bytes());
+  encode(1, first.data());
+  encode(2, second.data());
+  const auto source = [&](std::size_t slot) { return slot % 3 == 0 ? first.data() : second.data(); };
+  const auto from = [](std::size_t slot) { return (slot * 7 + 5) % 32; };
+  // Slots 20 … 31 stay zeros until the end.
+  for (const auto& [begin, end] : {std::pair{0, 20}, {20, 32}}) {
+    for (std::size_t slot = std::size_t(begin); slot < std::size_t(end); ++slot) {
+      format.copy_row(source(slot), from(slot), mixed.data(), slot);
+    }
+    for (std::size_t slot = 0; slot < std::size_t(end); ++slot) {
+      INFO(format.describe() << ", slot " << slot);
+      REQUIRE(decode(mixed.data(), slot) == decode(source(slot), from(slot)));
+    }
+    for (std::size_t slot = 0; slot < 32; ++slot) {
+      for (const float x : decode(mixed.data(), slot)) REQUIRE(std::isfinite(x));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("codes of keys move between blocks") {
+  std::size_t moved = 0;
+  for (const AnyKeys& format : key_policies(dim)) {
+    if (!format.rows_move()) continue;
+    ++moved;
+    check_moves(
+        format,
+        [&](std::uint64_t seed, std::byte* block) {
+          format.encode({normal_floats(32 * dim, seed).data(), 32, dim}, {}, block);
+        },
+        [&](const std::byte* block, std::size_t slot) {
+          std::vector<float> row(dim);
+          format.decode(block, slot, {}, row.data());
+          return row;
+        });
+  }
+  CHECK(moved >= 3 + 12 + 2);  // exact, PQ of each kind and width, those in a space that does not turn
+  for (const AnyKeys& format : key_policies(dim)) {
+    if (format.describe().find(":run=") != std::string::npos) CHECK(!format.rows_move());
+  }
+}
+
+TEST_CASE("codes of values move between blocks") {
+  for (const AnyValues& format : value_policies(dim)) {
+    REQUIRE(format.rows_move());
+    check_moves(
+        format,
+        [&](std::uint64_t seed, std::byte* block) {
+          format.encode({normal_floats(32 * dim, seed).data(), 32, dim}, block);
+        },
+        [&](const std::byte* block, std::size_t slot) {
+          std::vector<float> row(dim);
+          format.decode(block, slot, row.data());
+          return row;
+        });
+  }
+}
