@@ -18,7 +18,8 @@ inline constexpr std::string_view usage =
   tiny_llm generate   --model M (--prompt TEXT | --prompt-file F) [--cache SPEC] [-n N] [--temperature T] [--top-p P]
   tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N]
                       [--prompt-tokens N] [--code-waiting 1] [--json F] [--markdown F] [--svg F]
-  tiny_llm allocate   --model M --calibration F --bits B --cache SPEC --cache SPEC … [--rule RULE] [--chunks N] [-o F]
+  tiny_llm allocate   --model M --calibration F --bits B[,B…] --cache SPEC --cache SPEC …
+                      [--rule RULE] [--chunks N] [-o F]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
   tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N] [--code-waiting 1] [--markdown F]
@@ -30,7 +31,7 @@ inline constexpr std::string_view usage =
   --codebooks D    the folder that calibrate wrote; or --calibration F: tokens to train codebooks on, there and then
   --tokens F       .npy of token ids
   --chunks N       of the model's context (or --context N) each; default 40, dump and allocate 1, calibrate all
-  --bits B         bits per element all told, keys and values together; every --cache is a choice for both sides of each head
+  --bits B[,B…]    bits per element all told, keys and values together, a line of -o for each; every --cache is a choice for both sides of each head
   --rule RULE      measured (default: divergence on the last --chunks of the calibration text, which train nothing here),
                    norms (Quantize What Counts), asymmetric (AsymKV), boundary (first and last layers finer)
   --from N         score positions from N on; default 0, or the prompt's tokens
@@ -91,13 +92,19 @@ class Arguments {
   }
   [[nodiscard]] pqkv::Result<double> real(const std::string& flag, double fallback) const {
     if (!has(flag)) return fallback;
-    const std::string value = text(flag);
-    double number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error != std::errc{} || end != value.data() + value.size() || !(number >= 0)) {
-      return bad(flag, ": '", value, "' is not a number ≥ 0");
+    return parse_real(flag, text(flag));
+  }
+  /// Numbers separated by commas.
+  [[nodiscard]] pqkv::Result<std::vector<double>> reals(const std::string& flag) const {
+    const auto list = required(flag);
+    if (!list) return list.error();
+    std::vector<double> numbers;
+    for (const std::string_view one : pqkv::detail::split(*list, ',')) {
+      const auto number = parse_real(flag, one);
+      if (!number) return number.error();
+      numbers.push_back(*number);
     }
-    return number;
+    return numbers;
   }
   /// Every --cache, each one spec, one per layer or one per kv head.
   [[nodiscard]] pqkv::Result<std::vector<LayerSpecs>> caches(const std::string& fallback = "") const {
@@ -124,6 +131,15 @@ class Arguments {
   }
 
  private:
+  [[nodiscard]] static pqkv::Result<double> parse_real(const std::string& flag, std::string_view value) {
+    double number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc{} || end != value.data() + value.size() || !(number >= 0)) {
+      return bad(flag, ": '", value, "' is not a number ≥ 0");
+    }
+    return number;
+  }
+
   std::multimap<std::string, std::string> values_;
 };
 

@@ -133,8 +133,8 @@ inline constexpr int exit_bad_input = 2;
 [[nodiscard]] inline pqkv::Status allocate(const Arguments& arguments, std::FILE* out) {
   const auto ladder = arguments.caches();
   if (!ladder) return ladder.error();
-  const auto bits = arguments.real("--bits", 0);
-  if (!bits) return bits.error();
+  const auto budgets = arguments.reals("--bits");
+  if (!budgets) return budgets.error();
   const auto count = arguments.whole("--chunks", 1);
   if (!count) return count.error();
   const auto options = attend_options(arguments);
@@ -165,11 +165,15 @@ inline constexpr int exit_bad_input = 2;
                                               &measuring, *slots);
     if (!status) return status;
   }
-  const auto chosen = rule == "measured" ? pqkv::allocate_bits(*slots, *bits) : allocate_by_rule(model, *slots, rule, *bits);
-  if (!chosen) return chosen.error();
-  const std::string specs = allocated_text(*ladder, *chosen);
-  fmt::print(out, "{}\n{}\n", table_text(model, *slots, *chosen), specs);
-  return write_result(arguments, "-o", specs + "\n");
+  std::string lines;
+  for (const double bits : *budgets) {
+    const auto chosen = rule == "measured" ? pqkv::allocate_bits(*slots, bits) : allocate_by_rule(model, *slots, rule, bits);
+    if (!chosen) return chosen.error();
+    const std::string specs = allocated_text(*ladder, *chosen);
+    fmt::print(out, "{}\n{}\n", table_text(model, *slots, *chosen), specs);
+    lines += specs + "\n";
+  }
+  return write_result(arguments, "-o", lines);
 }
 
 /// queries.npy, keys.npy and values.npy, [layers, heads, tokens, dim], f16, of one chunk; chunk c > 0 as queries_c.npy …

@@ -30,14 +30,23 @@ model=("$folder"/*.gguf)
 common=(--model "${model[0]}" --calibration "$folder/tokens_calibration.npy")
 
 windows=sinks=4,recent=32,window=f16
-# Keys turned back to the origin of their run, centred, in the queries' metric, rotated, trained by importance, with mass
-# correction; values likewise, but without runs and mass.
-best() { echo "k=pq8:m=dim/$1:fit=64,v=pq8:m=dim/$2:fit=1,sinks=4,recent=$3,window=f16"; }
+# Keys turned back to the origin of their run, centred, in the queries' metric, rotated, trained by importance; values
+# likewise, but without runs; sums of two centroids per subspace.
+best() { echo "k=pq8:m=dim/$1:stages=2:fit=64,v=pq8:m=dim/$2:stages=2:fit=1,sinks=4,recent=$3,window=f16"; }
 specs=(
   k=exact:f16,v=exact:f16,window=f16
   k=exact:f16,v=int8:g=32,$windows
   k=exact:f16,v=int4:g=32,$windows
   k=exact:f16,v=int2:g=32,$windows
+  # the scalar formats of the field: KIVI, ggml, TurboQuant, KVQuant
+  k=kivi4,v=int4:g=32,$windows
+  k=kivi2,v=int2:g=32,$windows
+  k=q8_0,v=q8_0,$windows
+  k=q4_0,v=q4_0,$windows
+  k=turbo4,v=turbo4,$windows
+  k=turbo2,v=turbo2,$windows
+  k=nuq3:run=64:importance=1,v=nuq3:importance=1,$windows
+  k=nuq2:run=64:importance=1,v=nuq2:importance=1,$windows
   # LOOKAT: keys only, nothing kept exact; then with sinks and recent tokens
   k=pq8:m=dim/32,v=exact:f16,window=f16
   k=pq8:m=dim/16,v=exact:f16,window=f16
@@ -51,18 +60,25 @@ specs=(
   k=pq4:m=dim/4,v=exact:f16,$windows
   k=pq4:m=dim/2,v=int4:g=32,$windows
   k=pq4:m=dim/4,v=pq4:m=dim/4,$windows
-  k=pq4:m=dim/2,v=pq4:m=dim/2,$windows
   k=pq8:m=dim/8,v=pq8:m=dim/8,$windows
   k=pq8:m=dim/4,v=pq8:m=dim/4,$windows
-  # fitted: the keys of a LOOKAT row, 4-bit codes, and about 1, 2, 3 and 4 bits all told
+  # fitted: the keys of a LOOKAT row in one stage and two, 4-bit codes, and about 1, 2, 3 and 4 bits all told
   k=pq8:m=dim/8:fit=64,v=exact:f16,$windows
+  k=pq8:m=dim/16:stages=2:fit=64,v=exact:f16,$windows
   k=pq4:m=dim/2:fit=64,v=int4:g=32,$windows
   k=pq4:m=dim/4:fit=64,v=pq4:m=dim/4:fit=1,$windows
-  "$(best 16 16 32)"
-  "$(best 4 8 32)"
-  "$(best 4 4 64)"
-  "$(best 2 4 64)"
+  "$(best 32 32 32)"
+  "$(best 8 16 32)"
+  "$(best 8 8 64)"
+  "$(best 4 8 64)"
 )
+# The same bits, given to each side of each head by the divergence that it causes there (on calibration text).
+ladder=()
+for parts in 64 32 16 8 4; do ladder+=(--cache "$(best $parts $parts 32)"); done
+$program allocate --model "${model[0]}" --calibration "$folder/tokens_calibration.npy" --bits 1.04,1.53,2.01,3 --code-waiting 1 \
+  "${ladder[@]}" -o $out/allocated.txt | tee $out/allocate.txt
+mapfile -t allocated < $out/allocated.txt
+specs+=("${allocated[@]}")
 arguments=()
 for spec in "${specs[@]}"; do arguments+=(--cache "$spec"); done
 # --code-waiting: nothing but sinks and recent tokens is exact, so that bits count everything that a query can read.
@@ -70,8 +86,8 @@ $program perplexity "${common[@]}" --tokens "$folder/tokens_evaluation.npy" "${a
   --code-waiting 1 --json $out/perplexity.json --markdown $out/perplexity.md --svg $out/perplexity.svg | tee $out/perplexity.txt
 
 $program retrieve "${common[@]}" --tokens "$folder/tokens_evaluation.npy" --code-waiting 1 --cache "${specs[0]}" \
-  --cache k=pq8:m=dim/8,v=exact:f16,window=f16 --cache "$(best 16 16 32)" --cache "$(best 4 8 32)" \
-  --cache "$(best 4 4 64)" --markdown $out/retrieve.md | tee $out/retrieve.txt
+  --cache k=pq8:m=dim/8,v=exact:f16,window=f16 --cache "$(best 32 32 32)" --cache "$(best 8 16 32)" \
+  --cache "$(best 8 8 64)" --markdown $out/retrieve.md | tee $out/retrieve.txt
 
 $program speed --model "${model[0]}" --tokens "$folder/tokens_calibration.npy" --fake-history 1024,4096,16384,65536,262144 \
   --cache k=exact:f16,v=exact:f16,window=f16 --cache k=exact:f16,v=int4:g=32,recent=32,window=f16 \

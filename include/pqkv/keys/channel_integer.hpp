@@ -103,7 +103,8 @@ class ChannelIntegerKeys {
         float tile[channels_at_once * block_tokens];
         unpack_units<bits>(units(block) + first * unit_bytes<bits>, unit_bytes<bits>, channels, levels.data(), 0,
                            scales + first, tile);
-        kernels.product_f32(tile, channels, block_tokens, table.queries.data() + first, count, dim_, sums);
+        kernels.product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim_, count, sums,
+                            block_tokens);
       }
       for (std::size_t q = 0; q < count; ++q) {
         std::memcpy(scores + q * stride + b * block_tokens, sums + q * block_tokens, block_tokens * sizeof(float));

@@ -49,7 +49,8 @@ class NuqKeys {
         const std::size_t channels = std::min(at_once, dim() - first);
         float tile[at_once * block_tokens];
         channels_.unpack(span.data + b * block_bytes(), first, channels, tile);
-        isa::best().product_f32(tile, channels, block_tokens, table.queries.data() + first, count, dim(), sums);
+        isa::best().product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim(), count, sums,
+                                block_tokens);
       }
       for (std::size_t q = 0; q < count; ++q) {
         std::copy_n(sums + q * block_tokens, block_tokens, scores + q * stride + b * block_tokens);

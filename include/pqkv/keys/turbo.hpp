@@ -54,7 +54,8 @@ class TurboKeys {
         const std::size_t channels = std::min(channels_at_once, dim() - first);
         float tile[channels_at_once * block_tokens];
         coder_.unpack(block, first, channels, tile);
-        isa::best().product_f32(tile, channels, block_tokens, table.queries.data() + first, count, dim(), sums);
+        isa::best().product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim(), count, sums,
+                                block_tokens);
       }
       float lengths[block_tokens];
       coder_.lengths(block, lengths);

@@ -52,7 +52,7 @@ class GgmlValues {
     for (std::size_t t = 0; t < span.tokens; t += rows_.tile_rows()) {
       const std::size_t count = std::min(rows_.tile_rows(), span.tokens - t);
       rows_.unpack(span.data + t * rows_.row_bytes(), count, tile);
-      isa::best().product_f32(tile, count, dim(), weights + t, sum.rows.count(), stride, sum.rows.data());
+      isa::best().product_f32(tile, dim(), count, dim(), weights + t, stride, sum.rows.count(), sum.rows.data(), dim());
     }
   }
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept { sum.rows.add_to(outs, stride); }

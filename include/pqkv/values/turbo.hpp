@@ -54,7 +54,7 @@ class TurboValues {
       for (std::size_t t = 0; t < block_tokens; t += tokens_at_once) {
         float tile[tokens_at_once * Coder::max_dim];
         coder_.unpack(block, t * dim() / unit_codes, tokens_at_once * dim() / unit_codes, tile);
-        isa::best().product_f32(tile, tokens_at_once, dim(), products + t, count, block_tokens, sum.rows.data());
+        isa::best().product_f32(tile, dim(), tokens_at_once, dim(), products + t, block_tokens, count, sum.rows.data(), dim());
       }
     }
   }
