@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pqkv/base/expects.hpp"
 #include "pqkv/base/random.hpp"
 
 namespace pqkv::inline PQKV_ABI {

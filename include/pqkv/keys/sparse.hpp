@@ -17,6 +17,8 @@ namespace pqkv::inline PQKV_ABI {
 
 template <KeyPolicy K>
 class SparseKeys {
+  static_assert(!requires(const K& keys) { keys.space(); }, "put the space around the outliers: SpacedKeys<SparseKeys<K>>");
+
  public:
   struct QueryTable {
     typename K::QueryTable inner;
