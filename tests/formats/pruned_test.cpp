@@ -21,6 +21,8 @@ TEST_CASE("pruned keys score by the channels that are left, in less memory") {
   const auto keys = PrunedKeys<ExactKeys>::make(ExactKeys(8), channels, dim);
   REQUIRE(bool(keys));
   CHECK(keys->describe() == "exact:f32:channels=8/16");
+  const auto others = PrunedKeys<ExactKeys>::make(ExactKeys(8), {0, 2, 5, 8, 9, 10, 14, 15}, dim);
+  CHECK(keys->codebook_id() != others->codebook_id());  // a saved sequence would mean something else
   CHECK(keys->block_bytes() == ExactKeys(dim).block_bytes() / 2);
   HeadCache head(*keys, ExactValues(dim), {.sinks = 2, .recent = 3});
   const auto rows = normal_floats(200 * dim, 1), query = normal_floats(dim, 2);

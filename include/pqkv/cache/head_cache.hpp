@@ -158,8 +158,8 @@ class HeadCache {
   }
 
   /// Drops any tokens: sorted, disjoint ranges of token indices. No code is touched, so blocks are given up when their
-  /// last token goes. All or nothing. Errors: invalid_parameter (also for Gap::close without CacheOptions::rope),
-  /// out_of_memory, cache_full.
+  /// last token goes (compact.hpp gathers what is left in others). All or nothing. Errors: invalid_parameter (also for
+  /// Gap::close without CacheOptions::rope), out_of_memory, cache_full.
   [[nodiscard]] Status erase(std::span<const TokenRange> ranges, Gap gap = Gap::keep) {
     if (Status status = prepare_erase(ranges, gap); !status) return status;
     erase_prepared(ranges, gap);

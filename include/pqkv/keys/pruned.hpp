@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "pqkv/base/result.hpp"
+#include "pqkv/codec/fingerprint.hpp"
 #include "pqkv/codec/rows_buffer.hpp"
 #include "pqkv/policy.hpp"
 
@@ -63,7 +64,15 @@ class PrunedKeys {
   [[nodiscard]] const std::vector<std::size_t>& channels() const noexcept { return *channels_; }
   [[nodiscard]] std::size_t dim() const noexcept { return dim_; }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return inner_.block_bytes(); }
-  [[nodiscard]] std::size_t codebook_bytes() const noexcept { return inner_.codebook_bytes() + channels_->size() * sizeof(std::size_t); }
+  [[nodiscard]] std::size_t codebook_bytes() const noexcept {
+    return inner_.codebook_bytes() + channels_->size() * sizeof(std::size_t);
+  }
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept {
+    Fingerprint fingerprint;
+    if constexpr (requires { inner_.codebook_id(); }) fingerprint.add(inner_.codebook_id());
+    for (const std::size_t channel : *channels_) fingerprint.add(std::uint64_t{channel});
+    return fingerprint.value();
+  }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return inner_.run_tokens(); }
   [[nodiscard]] std::string describe() const { return message(inner_.describe(), ":channels=", channels_->size(), "/", dim_); }
 

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pqkv/base/expects.hpp"
@@ -20,7 +22,7 @@ struct BudgetLimits {
 };
 
 /// `total` tokens shared out in proportion to shares ≥ 0 (all equal where their sum is 0), by largest remainders. What the
-/// limits take from or give to a place is shared among the others.
+/// limits take from or give to a place is shared among the others; where they leave no choice they win over the total.
 [[nodiscard]] inline std::vector<std::size_t> share_budget(std::size_t total, std::span<const double> shares,
                                                            const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(limits.least <= limits.most);

@@ -2,6 +2,7 @@
 // they go with attention kernels that never write weights down.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>

@@ -2,7 +2,10 @@
 // Ge et al.: Model Tells You What to Discard (FastGen, 2024).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <numeric>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -37,7 +40,7 @@ struct ProfileOptions {
 struct HeadProfile {
   RetentionKind kind = RetentionKind::full;
   double recovered = 1;            ///< by that kind
-  std::vector<TokenRange> evicted; ///< what to erase; fits HeadCache::erase
+  std::vector<TokenRange> evicted;  ///< what to erase; fits HeadCache::erase
 };
 
 /// The first kind that recovers enough of the weights [queries × tokens] of a head, with the tokens' classes.
