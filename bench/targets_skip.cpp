@@ -137,7 +137,9 @@ void skip_targets() {
         }
       });
     };
-    std::size_t turns[4] = {};
+    // A quarter of the heads apart, so that nobody reads what another contender has just brought into the last-level cache.
+    const std::size_t apart = (coded.size() / kinds / 4 + 1) * batch;
+    std::size_t turns[4] = {0, apart, 0, 2 * apart};
     const std::size_t skipping = enter(coded, 1e-4f, turns[0]), plain = enter(coded, 0, turns[1]),
                       exact = enter(half, 0, turns[2]), strict = enter(coded, 1e-5f, turns[3]);
     std::size_t peer = 0;

@@ -67,6 +67,26 @@ TEST_CASE("rows go into a space and back, and scores are those of the rows") {
   }
 }
 
+TEST_CASE("no token's positional term exceeds the bound of its run") {
+  const std::size_t dim = 16;
+  const auto space = random_space(dim, {.rotary = 8, .run_tokens = 50, .mean = true, .mapped = true});
+  const auto turned = normal_floats(3 * dim, 21);
+  std::vector<float> queries(3 * space->query_width());
+  space->queries_in(turned.data(), 3, queries.data());
+  std::vector<float> terms(3 * 64, 0.0f);
+  space->add_term(queries.data(), 3, 0, 2, terms.data(), 64);
+  for (std::size_t q = 0; q < 3; ++q) {
+    const float bound = space->term_bound(queries.data() + q * space->query_width());
+    for (std::size_t t = 0; t < 50; ++t) {
+      double expected = 0;  // (R(−o)·q)·R(j)·μ
+      const auto mean = mean64(space->parts(), t);
+      for (std::size_t d = 0; d < dim; ++d) expected += static_cast<double>(turned[q * dim + d]) * mean[d];
+      CHECK(static_cast<double>(terms[q * 64 + t]) == Approx(expected).margin(1e-4));
+      CHECK(terms[q * 64 + t] <= bound);
+    }
+  }
+}
+
 TEST_CASE("what a space says of itself") {
   const auto plain = random_space(16, {.mapped = true});
   CHECK_FALSE(plain->turns());
