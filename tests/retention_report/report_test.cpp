@@ -1,7 +1,8 @@
 // The retention report as a user runs it: on the sample data, and on small files against an independent computation.
 #include "catch.hpp"
-#include "kv_report/program.hpp"
 #include "retention/run.hpp"
+#include "support/data.hpp"
+#include "support/program.hpp"
 
 using namespace pqkv::test;
 namespace files = std::filesystem;
@@ -12,12 +13,7 @@ constexpr double printed = 6e-4;  // three decimals, and f32 sums
 
 const std::string data = (files::path(__FILE__).parent_path().parent_path().parent_path() / "examples/data/").string();
 
-report_program::Outcome run(const std::vector<std::string>& arguments) {
-  std::FILE* out = std::tmpfile();
-  std::FILE* err = std::tmpfile();
-  const int code = retention_report::run(arguments, out, err);
-  return {code, report_program::contents(out), report_program::contents(err)};
-}
+Outcome run(const Words& words) { return pqkv::test::run(retention_report::run, words); }
 
 /// The numbers of a row, of the table that follows `title` in the section of `spec`.
 std::vector<double> row(const std::string& text, const std::string& spec, const std::string& title, const std::string& name) {

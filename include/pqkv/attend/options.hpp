@@ -75,7 +75,7 @@ namespace detail {
 /// Each query's sink logit joins the softmax: a token whose value is zero. Query q has logits[q mod logits.size()].
 inline void add_sink_logits(Partial& partial, std::span<const float> logits) noexcept {
   if (logits.empty()) return;
-  float factors[max_group];
+  float factors[max_group] = {};
   for (std::size_t q = 0; q < partial.queries(); ++q) {
     const float logit = logits[q % logits.size()];
     factors[q] = partial.raise(q, logit);
