@@ -2,6 +2,8 @@
 #include <cmath>
 
 #include "kv_report/program.hpp"
+#include "pqkv/pqkv.hpp"
+#include "pqkv/train.hpp"
 
 using namespace pqkv::test;
 using namespace pqkv::test::report_program;

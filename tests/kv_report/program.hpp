@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "kv_report/run.hpp"
+#include "pqkv/io/npy.hpp"
 #include "support/data.hpp"
 #include "support/program.hpp"
 
@@ -15,7 +15,8 @@ namespace pqkv::test::report_program {
 
 namespace files = std::filesystem;
 
-inline Outcome run(const Words& arguments) { return test::run(kv_report::run, arguments); }
+/// The program, compiled once for all tests (program.cpp).
+Outcome run(const Words& arguments);
 
 /// The numbers of one JSON object per policy, in order.
 inline std::vector<std::map<std::string, double>> parse(const std::string& json) {

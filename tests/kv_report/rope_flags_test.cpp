@@ -1,5 +1,6 @@
 // --rope-theta, --rope-pairing and --rope-dims of kv_report.
 #include "kv_report/program.hpp"
+#include "pqkv/codec/rope.hpp"
 
 using namespace pqkv::test;
 using namespace pqkv::test::report_program;

@@ -1,4 +1,8 @@
 // The retention report as a user runs it: on the sample data, and on small files against an independent computation.
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
 #include "catch.hpp"
 #include "retention/run.hpp"
 #include "support/data.hpp"

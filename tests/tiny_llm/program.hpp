@@ -9,14 +9,14 @@
 
 #include "catch.hpp"
 #include "support/program.hpp"
-#include "tiny_llm/commands.hpp"
 #include "tiny_llm/model_files.hpp"
 
 namespace pqkv::test::llm_program {
 
 namespace files = std::filesystem;
 
-inline Outcome tiny(const Words& words) { return run(tiny_llm::run, words); }
+/// The program, compiled once for all tests (program.cpp).
+Outcome tiny(const Words& words);
 
 /// The model, 4 chunks of random tokens to calibrate on, 3 others to judge on.
 struct Files {

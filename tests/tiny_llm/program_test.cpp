@@ -1,6 +1,6 @@
 // tiny_llm from a model's file to its figures: calibrate → perplexity → generate → dump (read back by kv_report), and every
 // argument that is refused.
-#include "kv_report/run.hpp"
+#include "kv_report/program.hpp"
 #include "tiny_llm/program.hpp"
 
 using namespace pqkv::test;
@@ -129,7 +129,7 @@ TEST_CASE("kv_report reads what dump writes") {
   const auto queries = pqkv::read_npy(folder + "/queries.npy").value();
   CHECK(queries.shape == std::vector<std::size_t>{2, 4, 64, 16});
   CHECK(pqkv::read_npy(folder + "/values_1.npy").value().shape == std::vector<std::size_t>{2, 2, 64, 16});
-  const Outcome report = run(kv_report::run, {"--queries", folder + "/queries.npy", "--keys", folder + "/keys.npy",
+  const Outcome report = report_program::run({"--queries", folder + "/queries.npy", "--keys", folder + "/keys.npy",
                                               "--values", folder + "/values.npy", "--policy", "k=pq4:m=4,v=int8:g=16"});
   INFO(report.err);
   CHECK(report.code == 0);

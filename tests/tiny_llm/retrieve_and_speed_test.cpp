@@ -1,5 +1,7 @@
 // What retrieve and speed measure, and what they print and write.
+#include "tiny_llm/llama2c.hpp"
 #include "tiny_llm/program.hpp"
+#include "tiny_llm/retrieve.hpp"
 
 using namespace pqkv::test;
 using namespace pqkv::test::llm_program;

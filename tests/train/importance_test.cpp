@@ -135,13 +135,13 @@ TEST_CASE("gains enter the tables of every PQ key format, for every group size")
 }
 
 TEST_CASE("the mass correction is half the spread of each cloud, times a factor that attention chose") {
-  const std::size_t dim = 16, count = 1024;
+  const std::size_t dim = 16, text = 1024, count = 4 * text;  // a whole text to judge on, behind tokens of many others
   // Gaussian clouds, for which the correction is exact; queries that feel it.
   const auto keys = normal_floats(count * dim, 8);
   auto queries = normal_floats(count * dim, 9);
   for (float& x : queries) x *= 3;
   std::vector<std::int64_t> positions(count);
-  for (std::size_t t = 0; t < count; ++t) positions[t] = static_cast<std::int64_t>(t);
+  for (std::size_t t = 0; t < text; ++t) positions[count - text + t] = static_cast<std::int64_t>(t);
   FitSamples samples;
   samples.rows = {keys.data(), count, dim};
   samples.queries = {queries.data(), count, dim};
@@ -174,6 +174,14 @@ TEST_CASE("the mass correction is half the spread of each cloud, times a factor 
       CHECK(std::fabs(gain - spread / 2) < 1e-3 * spread);
     }
   }
+  // Texts are no judges of centroids that they made themselves.
+  FitSamples own = samples;
+  own.rows = {keys.data() + (count - text) * dim, text, dim};
+  own.queries = {queries.data() + (count - text) * dim, text, dim};
+  own.positions = std::span(positions).last(text);
+  const auto alone = train_fitted(own, options, shape).value();
+  CHECK(alone.fit.mass_factor == 0);
+  CHECK(alone.codebook->gains(0) == nullptr);
   samples.queries = {};
   const auto bad = train_fitted(samples, options, shape);
   REQUIRE_FALSE(bad.has_value());

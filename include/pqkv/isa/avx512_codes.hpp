@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pqkv/isa/avx2_codes.hpp"
+#include "pqkv/isa/avx2_tables.hpp"
 #include "pqkv/isa/avx512_rows.hpp"
 
 #if defined(PQKV_X86)

@@ -187,8 +187,9 @@ struct FittedCodebook : TrainedCodebook {
   const std::vector<float> centroids(first, first + shape.floats());
   auto codebook = Codebook::make(shape, centroids, space->space);
   if (codebook && fit.mass) {
-    std::vector<float> gains = detail::mass_gains(space->rows, **codebook);
-    fitted.fit.mass_factor = fit_mass_factor(samples, space->rows, **codebook, gains);
+    const std::vector<std::uint8_t> codes = detail::nearest_codes(space->rows, **codebook);
+    std::vector<float> gains = detail::mass_gains(space->rows, **codebook, codes);
+    fitted.fit.mass_factor = fit_mass_factor(samples, **codebook, codes, gains);
     for (float& gain : gains) gain *= fitted.fit.mass_factor;
     if (fitted.fit.mass_factor != 0) codebook = Codebook::make(shape, centroids, space->space, std::move(gains));
   }

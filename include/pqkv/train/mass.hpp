@@ -34,11 +34,11 @@ namespace detail {
 
 /// ½·(variance per element of the rows about each centroid), [subspaces][centroids]. The variance of a centroid with
 /// few rows leans on its subspace's.
-[[nodiscard]] inline std::vector<float> mass_gains(const RowMatrix& rows, const Codebook& codebook) {
+[[nodiscard]] inline std::vector<float> mass_gains(const RowMatrix& rows, const Codebook& codebook,
+                                                  const std::vector<std::uint8_t>& codes) {
   constexpr double prior_rows = 8;
   const CodebookShape& shape = codebook.shape();
   const auto count = static_cast<std::size_t>(rows.rows());
-  const std::vector<std::uint8_t> codes = nearest_codes(rows, codebook);
   std::vector<float> gains(shape.subspaces * shape.centroids);
   for (std::size_t s = 0; s < shape.subspaces; ++s) {
     std::vector<double> squares(shape.centroids), counts(shape.centroids);
@@ -81,18 +81,21 @@ namespace detail {
 
 /// The factor in 0, ¼ … 1 on `gains` (for factor 1) whose attention weights diverge least from the exact ones on the last
 /// whole texts among the samples, with everything compressed and with 4 sinks and 32 recent tokens exact, both counting
-/// alike. 0 when there is no text to judge on. `rows`: the samples in the codebook's space.
-[[nodiscard]] inline float fit_mass_factor(const FitSamples& samples, const RowMatrix& rows, const Codebook& codebook,
-                                           const std::vector<float>& gains) {
+/// alike. 0 when there is no text to judge on, or these texts are more than a quarter of the samples: their rows then made
+/// the centroids that they would judge. `codes`: of the samples (detail::nearest_codes).
+[[nodiscard]] inline float fit_mass_factor(const FitSamples& samples, const Codebook& codebook,
+                                           const std::vector<std::uint8_t>& codes, const std::vector<float>& gains) {
   constexpr std::size_t texts_used = 3, query_step = 8, sinks = 4, recent = 32;
   constexpr std::array<float, 5> factors = {0.0f, 0.25f, 0.5f, 0.75f, 1.0f};
   auto texts = detail::whole_texts(samples.positions);
   if (samples.queries.count == 0 || texts.empty()) return 0;
   if (texts.size() > texts_used) texts.erase(texts.begin(), texts.end() - texts_used);
+  std::size_t judged = 0;
+  for (const auto& [begin, end] : texts) judged += end - begin;
+  if (4 * judged > samples.rows.count) return 0;
   const CodebookShape& shape = codebook.shape();
   const CodeSpace* space = codebook.space().get();
   const std::size_t run = space != nullptr && space->turns() ? space->parts().run_tokens : unlimited_tokens;
-  const std::vector<std::uint8_t> codes = detail::nearest_codes(rows, codebook);
   const auto dim = static_cast<Eigen::Index>(shape.dim);
   std::array<double, factors.size()> divergence{};
   for (const auto& [begin, end] : texts) {
