@@ -50,7 +50,7 @@ TEST_CASE("codes of keys move between blocks") {
           return row;
         });
   }
-  CHECK(moved >= 3 + 12 + 2);  // exact, PQ of each kind and width, those in a space that does not turn
+  CHECK(moved >= 3 + 9 + 6 + 2 + 2);  // exact, PQ of each kind and width, of each number of stages, ggml's, in a still space
   for (const AnyKeys& format : key_policies(dim)) {
     if (format.describe().find(":run=") != std::string::npos) CHECK(!format.rows_move());
   }
@@ -58,7 +58,11 @@ TEST_CASE("codes of keys move between blocks") {
 
 TEST_CASE("codes of values move between blocks") {
   for (const AnyValues& format : value_policies(dim)) {
-    REQUIRE(format.rows_move());
+    // Codes of levels lie across rows in what they share; their formats do not say that rows move.
+    const std::string name = format.describe();
+    const bool levels = name.starts_with("turbo") || name.starts_with("nuq") || name.find("fine=") != std::string::npos;
+    CHECK(format.rows_move() == !levels);
+    if (levels) continue;
     check_moves(
         format,
         [&](std::uint64_t seed, std::byte* block) {

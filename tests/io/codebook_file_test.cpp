@@ -38,7 +38,7 @@ Result<std::shared_ptr<const Codebook>> loaded(std::span<const std::byte> bytes)
 }  // namespace
 
 TEST_CASE("a codebook comes back with its space") {
-  for (const auto& codebook : {random_codebook(32, 8, 256), random_codebook(32, 2, 16), spaced_codebook()}) {
+  for (const auto& codebook : {random_codebook(32, 8, 256), random_codebook(32, 2, 16), random_codebook(32, 2, 16, 3), spaced_codebook()}) {
     const auto again = loaded(saved(*codebook)).value();
     CHECK(again->shape() == codebook->shape());
     CHECK(again->id() == codebook->id());
@@ -98,7 +98,7 @@ TEST_CASE("other versions, kinds and checksums are refused by name") {
   MemorySink hostile;
   ArchiveWriter archive(hostile, tag("cbok"), test_checksum());
   ByteWriter shape;
-  for (const std::uint64_t number : {16, 4, 16, 0, 1, 0}) shape.put(number);  // … id, a space, no gains
+  for (const std::uint64_t number : {16, 4, 16, 1, 0, 1, 0}) shape.put(number);  // … one stage, id, a space, no gains
   archive.section(tag("shap"), shape.bytes());
   const auto centroids = normal_floats(256, 6);
   archive.section(tag("cent"), std::as_bytes(std::span(centroids)));

@@ -251,5 +251,5 @@ TEST_CASE("samples that lack what the options need are refused with the numbers"
   // What the plain trainer refuses is refused first.
   const auto few = train_fitted(whole, everything, {dim, 4, 512});
   REQUIRE_FALSE(few);
-  CHECK(few.error().message.find("512 centroids per subspace; choose 16, 32, 64 or 256") != std::string::npos);
+  CHECK(few.error().message.find("512 centroids per code; choose 16, 64 or 256") != std::string::npos);
 }

@@ -268,7 +268,7 @@ TEST_CASE("what cannot be trained is refused with the numbers") {
   CHECK(code_of(small) == Errc::invalid_parameter);
   CHECK(small.error().message.find("batches of 15 rows for 16 centroids") != std::string::npos);
   options.batch = 64;
-  CHECK(code_of(train_codebook(view, {8, 2, 32}, options)) == Errc::invalid_parameter);
+  CHECK(code_of(train_codebook(view, {8, 2, 16, 2}, options)) == Errc::invalid_parameter);
   std::vector<float> weights(299, 1.0f);
   options = {};
   options.weights = weights;

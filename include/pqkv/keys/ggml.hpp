@@ -43,6 +43,11 @@ class GgmlKeys {
     rows_.unpack(block + index * rows_.row_bytes(), 1, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+  }
+
   void prepare(QueryTable& table, FloatRows queries) const { table.queries.assign(queries); }
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {

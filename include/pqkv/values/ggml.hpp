@@ -42,6 +42,11 @@ class GgmlValues {
     rows_.unpack(block + index * rows_.row_bytes(), 1, row);
   }
 
+  [[nodiscard]] bool rows_move() const noexcept { return true; }
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+  }
+
   void begin(WeightedSum& sum, std::size_t queries) const {
     sum.rows.shape(queries, dim());
     sum.rows.fill(0);
