@@ -57,12 +57,10 @@ TEST_CASE("codes of keys move between blocks") {
 }
 
 TEST_CASE("codes of values move between blocks") {
+  std::size_t moved = 0;
   for (const AnyValues& format : value_policies(dim)) {
-    // Codes of levels lie across rows in what they share; their formats do not say that rows move.
-    const std::string name = format.describe();
-    const bool levels = name.starts_with("turbo") || name.starts_with("nuq") || name.find("fine=") != std::string::npos;
-    CHECK(format.rows_move() == !levels);
-    if (levels) continue;
+    if (!format.rows_move()) continue;
+    ++moved;
     check_moves(
         format,
         [&](std::uint64_t seed, std::byte* block) {
@@ -74,4 +72,5 @@ TEST_CASE("codes of values move between blocks") {
           return row;
         });
   }
+  CHECK(moved >= 3 + 6 + 6 + 4 + 2 + 6);  // exact, integers, PQ of each width and number of stages, ggml's, those in a space
 }

@@ -26,7 +26,7 @@ TEST_CASE("allocated specs keep to the budget, and perplexity takes them") {
     REQUIRE(scored.code == 0);
     return objects(read(json)).at(0);
   };
-  // At 128 tokens with 6 exact ones of f32: 32·6/128 = 1.5 bits and 122/128 of a codec's 1 (pq4:m=4), 2 or 5.
+  // At 128 tokens with 6 exact ones of f32: 32·6/128 = 1.5 bits and 122/128 of a codec's 1 (pq4:m=4), 2 (m=8) or 6 (int4).
   const double exact = 32 * 6 / 128.0, rest = 122 / 128.0;
   const Outcome outcome = tiny(allocate + Words{"--bits", "3,3.7", "-o", in.path("specs")});
   INFO(outcome.err);
@@ -41,18 +41,17 @@ TEST_CASE("allocated specs keep to the budget, and perplexity takes them") {
     CHECK(field(figures, "bits_all_told") <= bits);
     CHECK(field(figures, "bits_all_told") > exact + rest);
   }
-  // The rules, at a budget of half the slots: keys of both layers and values of the first; or both sides of the first layer.
-  const double half = exact + rest * (1 + (2 + 5) / 2.0) / 2;
+  // The rules: keys of both layers and values of the first, 2 and (6 + 1) / 2 bits; or both sides of the first layer, 4 and 1.
   const std::string coarse = "k=pq4:m=4,v=pq4:m=4,sinks=2,recent=4", fine = "k=pq4:m=8,v=int4:g=16,sinks=2,recent=4";
   const std::string keys = "k=pq4:m=8,v=pq4:m=4,sinks=2,recent=4";
-  const auto ruled = [&](const char* rule) {
-    const Outcome ruling = tiny(allocate + Words{"--bits", std::to_string(half + 1e-6), "--rule", rule});
+  const auto ruled = [&](const char* rule, double bits) {
+    const Outcome ruling = tiny(allocate + Words{"--bits", std::to_string(exact + rest * bits + 1e-5), "--rule", rule});
     INFO(ruling.err);
     REQUIRE(ruling.code == 0);
     return specs_of(ruling);
   };
-  CHECK(ruled("asymmetric") == fine + ";" + fine + ";" + keys + ";" + keys);
-  CHECK(ruled("boundary") == fine + ";" + fine + ";" + coarse + ";" + coarse);
+  CHECK(ruled("asymmetric", 2.75) == fine + ";" + fine + ";" + keys + ";" + keys);
+  CHECK(ruled("boundary", 2.5) == fine + ";" + fine + ";" + coarse + ";" + coarse);
   CHECK(specs_of(tiny(allocate + Words{"--bits", "9", "--rule", "norms"})) == fine + ";" + fine + ";" + fine + ";" + fine);
 
   refused(allocate + Words{"--bits", "1"}, "1.000000 bits per element for 8 slots: the smallest formats take 2.453125");
