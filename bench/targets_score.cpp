@@ -68,7 +68,8 @@ struct Contenders {
 };
 
 void compare(const Contenders& which, MemoryReader& memory) {
-  const auto [bits, subspaces, dim, tokens, cold] = which;
+  const std::size_t bits = which.bits, subspaces = which.subspaces, dim = which.dim, tokens = which.tokens;
+  const bool cold = which.cold;
   const double key_bytes = static_cast<double>(subspaces * bits) / 8;
   const std::size_t count =
       cold ? working_set(Placement::cold) / static_cast<std::size_t>(key_bytes * static_cast<double>(tokens)) + 1 : 1;

@@ -41,4 +41,14 @@ done
 for format in pq4:m=16 pq6:m=8 pq4:m=8:stages=2 pq8:m=8 pq8:m=4:stages=2; do
   arguments+=(--policy "k=$format:fit=64,v=exact:f16,window=f16")
 done
+for format in pq8:m=4:stages=2 pq8:m=4:stages=2:fit=1:metric=0; do
+  arguments+=(--policy "k=exact:f16,v=$format,window=f16")
+done
+# The scalar formats of the field, keys alone and values alone.
+for format in kivi4 kivi2 q4_0 turbo4 turbo2 nuq4 nuq2 nuq2:outliers=0 nuq2:run=64:centre=1; do
+  arguments+=(--policy "k=$format,v=exact:f16,window=f16")
+done
+for format in int4:g=32 int2:g=32 int2:g=32:fine=2 q4_0 turbo4 turbo2 nuq4 nuq2; do
+  arguments+=(--policy "k=exact:f16,v=$format,window=f16")
+done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt

@@ -50,28 +50,29 @@ class Books {
     std::mutex mutex;
     pqkv::Status failure;
     workers.run(tasks->size(), [&](std::size_t i, std::size_t) {
-      const auto& [layer, head, side, request] = (*tasks)[i];
+      const Task& task = (*tasks)[i];
       {
         const std::lock_guard lock(mutex);
-        if (find(layer, head, side, request) != nullptr) return;
+        if (find(task.layer, task.head, task.side, task.request) != nullptr) return;
       }
-      const auto begun = start == nullptr ? nullptr : start->find(layer, head, side, request);
-      const pqkv::FitSamples samples = samples_of(model, rows, layer, head, side);
+      const auto begun = start == nullptr ? nullptr : start->find(task.layer, task.head, task.side, task.request);
+      const pqkv::FitSamples samples = samples_of(model, rows, task.layer, task.head, task.side);
       pqkv::TrainOptions options;
       options.seed = seed;
       auto book = [&]() -> pqkv::Result<std::shared_ptr<const pqkv::Codebook>> {
         if (begun != nullptr) return pqkv::refine_codebook(*begun, samples);
-        auto trained = pqkv::train_fitted(samples, request.fit, request.shape, options);
+        auto trained = pqkv::train_fitted(samples, task.request.fit, task.request.shape, options);
         if (!trained) return trained.error();
         return std::move(trained->codebook);
       }();
       const std::lock_guard lock(mutex);
       if (book) {
-        books_[name_of(layer, head, side, request)] = std::move(*book);
+        books_[name_of(task.layer, task.head, task.side, task.request)] = std::move(*book);
       } else if (failure) {
-        failure = pqkv::Error{book.error().code, pqkv::message("layer ", layer, " head ", head, ": ", book.error().message)};
+        failure = pqkv::Error{book.error().code,
+                              pqkv::message("layer ", task.layer, " head ", task.head, ": ", book.error().message)};
       }
-      if (progress != nullptr) progress->advance(pqkv::message("layer ", layer, " head ", head));
+      if (progress != nullptr) progress->advance(pqkv::message("layer ", task.layer, " head ", task.head));
     });
     return failure;
   }
