@@ -34,7 +34,8 @@ circle { stroke: var(--paper); stroke-width: 1.5; }
 /// their own.
 [[nodiscard]] inline std::string_view family_of(const std::string& policy) {
   const auto has = [&policy](const char* text) { return policy.find(text) != std::string::npos; };
-  if (has(":run=") || has(":centre=1") || has(":metric=1") || has(":rotate=")) return "fitted";
+  const bool fitted = has(":fit=") || has(":run=") || has(":centre=1") || has(":metric=1") || has(":rotate=");
+  if (fitted && (has("k=pq") || has("v=pq"))) return "fitted";
   return has("k=pq8") ? "pq8" : has("k=pq4") ? "pq4" : has("k=int") || !has("v=exact") ? "integer" : "exact";
 }
 
