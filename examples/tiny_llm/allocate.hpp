@@ -74,13 +74,12 @@ using Slots = std::vector<std::vector<pqkv::FormatChoice>>;
                                                                              const std::string& rule, double bits) {
   std::vector<std::size_t> chosen(slots.size());
   if (rule == "norms") {
-    Slots with_errors = slots;
+    std::vector<double> norms;
     for (std::size_t s = 0; s < slots.size(); ++s) {
       const Layer& layer = model.layers[s / 2 / model.kv_heads];
-      const double norm = static_cast<double>((s % 2 == 0 ? layer.key : layer.value).squaredNorm());
-      for (pqkv::FormatChoice& choice : with_errors[s]) choice.error = norm * std::exp2(-2 * choice.bits);
+      norms.push_back(static_cast<double>((s % 2 == 0 ? layer.key : layer.value).squaredNorm()));
     }
-    return pqkv::allocate_bits(with_errors, bits);
+    return pqkv::allocate_by_norms(norms, slots, bits);
   }
   if (rule != "asymmetric" && rule != "boundary") {
     return Arguments::bad("--rule ", rule, ": choose measured, norms, asymmetric or boundary");

@@ -43,7 +43,8 @@ TEST_CASE("what cannot be allocated is said with its numbers") {
 
 TEST_CASE("weights of large norm get more bits") {
   // 4^-1 = 1/4, 4^-2 = 1/16: the first bit of the large one gains 16·3/16 = 3, its second 3/4, the small one's first 3/16.
-  const double norms[] = {16, 1}, bits[] = {1, 2, 3};
+  const double norms[] = {16, 1};
+  const std::vector<std::vector<FormatChoice>> bits(2, {{1, 0}, {2, 0}, {3, 0}});
   CHECK(allocate_by_norms(norms, bits, 1.5).value() == Picks{1, 0});
   CHECK(allocate_by_norms(norms, bits, 2).value() == Picks{2, 0});
   CHECK(allocate_by_norms(norms, bits, 2.5).value() == Picks{2, 1});

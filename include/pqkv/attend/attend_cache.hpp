@@ -148,6 +148,17 @@ struct Share {
   }
 };
 
+/// Makes the table that of a run, where `last` is the run that it was for before (nullptr: none). Runs that were moved alike
+/// share their queries.
+template <KeyPolicy K, ValuePolicy V>
+void turn_table(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const Run* last, const Run& run) {
+  const bool moved_alike = last != nullptr && last->shift == run.shift;
+  if (!moved_alike) {
+    head.keys().prepare(workspace.table, {turned_queries(head, workspace, run.shift), workspace.queries.count(), head.dim()});
+  }
+  if (!moved_alike || last->origin != run.origin) head.keys().turn(workspace.table, run.origin);
+}
+
 /// A share of all runs, whose first token has index `token`.
 template <KeyPolicy K, ValuePolicy V>
 void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::size_t token, const ScoreRules& rules,
@@ -167,11 +178,7 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
       token += run.live;
       continue;
     }
-    const bool moved_alike = turned != nullptr && turned->shift == run.shift;
-    if (!moved_alike) {
-      head.keys().prepare(workspace.table, {turned_queries(head, workspace, run.shift), count, head.dim()});
-    }
-    if (!moved_alike || turned->origin != run.origin) head.keys().turn(workspace.table, run.origin);
+    turn_table(head, workspace, turned, run);
     turned = &run;
     // Rules change scores behind the table's back, so that its bound would say nothing.
     if (skip_below > 0 && !rules.any() && skip_range(head.keys(), workspace.table, workspace.partial, end - begin, skip_below)) {

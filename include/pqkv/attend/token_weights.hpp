@@ -25,9 +25,10 @@ void raw_scores(const HeadCache<K, V>& head, float* scores, std::size_t stride, 
     }
   };
   window_scores(head.sinks());
+  const Run* turned = nullptr;  // the run that the table was last turned for
   for (const Run& run : head.runs()) {
-    head.keys().prepare(workspace.table, {turned_queries(head, workspace, run.shift), count, head.dim()});
-    head.keys().turn(workspace.table, run.origin);
+    turn_table(head, workspace, turned, run);
+    turned = &run;
     for (std::size_t done = 0; done < run.tokens;) {
       const BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
       const std::size_t slots = std::min({tile, run.tokens - done, stretch.blocks * block_tokens});

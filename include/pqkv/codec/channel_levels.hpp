@@ -27,8 +27,6 @@ class ChannelLevels {
  public:
   static constexpr std::string_view name = bits == 4 ? "nuq4" : bits == 3 ? "nuq3" : "nuq2";
   static constexpr std::size_t count = std::size_t{1} << bits;
-  /// So many channels of 32 floats are 8 KiB, which stay in the first cache beside their codes.
-  static constexpr std::size_t channels_at_once = 64;
 
   /// Errors: invalid_shape unless the codebook has 2^bits centroids for each channel.
   [[nodiscard]] static Result<ChannelLevels> make(std::shared_ptr<const Codebook> codebook) {

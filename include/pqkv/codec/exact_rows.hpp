@@ -25,6 +25,11 @@ struct ExactRows {
     }
   }
 
+  /// RowMovable::copy_row, for blocks of rows one behind the other.
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * row_bytes(), from + index * row_bytes(), row_bytes());
+  }
+
   /// The inverse of store.
   void load(const std::byte* in, std::size_t count, float* row) const noexcept {
     switch (type) {

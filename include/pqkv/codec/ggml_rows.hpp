@@ -16,6 +16,7 @@
 #include "pqkv/base/half.hpp"
 #include "pqkv/base/result.hpp"
 #include "pqkv/codec/level_codes.hpp"
+#include "pqkv/policy.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -42,6 +43,8 @@ class GgmlRows {
 
   [[nodiscard]] std::size_t dim() const noexcept { return dim_; }
   [[nodiscard]] std::size_t row_bytes() const noexcept { return dim_ / unit_codes * piece_bytes; }
+  /// Of a block: 32 rows one behind the other.
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return block_tokens * row_bytes(); }
   /// The most rows that unpack() takes at once.
   [[nodiscard]] std::size_t tile_rows() const noexcept { return tile_floats / dim_; }
 
@@ -64,6 +67,20 @@ class GgmlRows {
       std::memcpy(out, &stored, sizeof stored);
       pack_unit<bits>(codes, reinterpret_cast<std::uint8_t*>(out + sizeof stored));
     }
+  }
+
+  /// 1..32 rows → a block; missing rows are zeros.
+  void encode(FloatRows rows, std::byte* block) const noexcept {
+    PQKV_EXPECTS(rows.dim == dim_ && rows.count >= 1 && rows.count <= block_tokens);
+    for (std::size_t t = 0; t < rows.count; ++t) encode(rows.row(t), block + t * row_bytes());
+    std::memset(block + rows.count * row_bytes(), 0, (block_tokens - rows.count) * row_bytes());
+  }
+  void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
+    unpack(block + index * row_bytes(), 1, row);
+  }
+  /// RowMovable::copy_row.
+  void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
+    std::memcpy(to + to_index * row_bytes(), from + index * row_bytes(), row_bytes());
   }
 
   /// `count` ≤ tile_rows() rows, one behind the other, as floats [count][dim].

@@ -2,6 +2,7 @@
 // Layer 2. Signed bytes are levels of their own.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +61,22 @@ inline void unpack_units(const std::uint8_t* codes, std::size_t stride, std::siz
   } else {
     const auto unpack = bits == 4 ? kernels.levels4 : bits == 3 ? kernels.levels3 : kernels.levels2;
     unpack(codes, stride, units, levels, level_stride, scales, out);
+  }
+}
+
+/// So many channels of 32 floats are 8 KiB, which stay in the first cache beside their codes.
+inline constexpr std::size_t channels_at_once = 64;
+
+/// sums[q·32 + t] += query q · token t of one block whose codes lie channel by channel; queries are [query_count][dim].
+/// unpack(first, channels, tile) writes tile[c·32 + t], at most channels_at_once of them.
+template <class Unpack>
+inline void add_channel_dots(const float* queries, std::size_t query_count, std::size_t dim, float* sums,
+                             const Unpack& unpack) noexcept {
+  for (std::size_t first = 0; first < dim; first += channels_at_once) {
+    const std::size_t channels = std::min(channels_at_once, dim - first);
+    float tile[channels_at_once * unit_codes];
+    unpack(first, channels, tile);
+    isa::best().product_f32(tile, unit_codes, channels, unit_codes, queries + first, dim, query_count, sums, unit_codes);
   }
 }
 

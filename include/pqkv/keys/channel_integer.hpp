@@ -98,14 +98,10 @@ class ChannelIntegerKeys {
       float sums[max_group * block_tokens];
       kernels.dot_f32(offsets, 1, dim_, table.queries.data(), count, sums, block_tokens);
       for (std::size_t q = 0; q < count; ++q) std::fill_n(sums + q * block_tokens, block_tokens, sums[q * block_tokens]);
-      for (std::size_t first = 0; first < dim_; first += channels_at_once) {
-        const std::size_t channels = std::min(channels_at_once, dim_ - first);
-        float tile[channels_at_once * block_tokens];
+      add_channel_dots(table.queries.data(), count, dim_, sums, [&](std::size_t first, std::size_t channels, float* tile) {
         unpack_units<bits>(units(block) + first * unit_bytes<bits>, unit_bytes<bits>, channels, levels.data(), 0,
                            scales + first, tile);
-        kernels.product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim_, count, sums,
-                            block_tokens);
-      }
+      });
       for (std::size_t q = 0; q < count; ++q) {
         std::memcpy(scores + q * stride + b * block_tokens, sums + q * block_tokens, block_tokens * sizeof(float));
       }
@@ -113,8 +109,6 @@ class ChannelIntegerKeys {
   }
 
  private:
-  /// So many channels of 32 floats are 8 KiB, which stay in the first cache beside their codes.
-  static constexpr std::size_t channels_at_once = 64;
   /// Codes of 8 bits are stored less their middle, as signed bytes.
   static constexpr int middle = bits == 8 ? 128 : 0;
   static constexpr auto levels = integer_levels<bits>();

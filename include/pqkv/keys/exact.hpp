@@ -38,7 +38,7 @@ class ExactKeys {
 
   [[nodiscard]] bool rows_move() const noexcept { return true; }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
-    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+    rows_.copy_row(from, index, to, to_index);
   }
 
   void prepare(QueryTable& table, FloatRows queries) const {

@@ -28,24 +28,20 @@ class GgmlKeys {
   }
 
   [[nodiscard]] std::size_t dim() const noexcept { return rows_.dim(); }
-  [[nodiscard]] std::size_t block_bytes() const noexcept { return block_tokens * rows_.row_bytes(); }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return rows_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return 0; }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
   [[nodiscard]] std::string describe() const { return std::string(name); }
 
   /// Missing rows are zeros.
-  void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
-    PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= block_tokens);
-    for (std::size_t t = 0; t < rows.count; ++t) rows_.encode(rows.row(t), block + t * rows_.row_bytes());
-    std::memset(block + rows.count * rows_.row_bytes(), 0, (block_tokens - rows.count) * rows_.row_bytes());
-  }
+  void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept { rows_.encode(rows, block); }
   void decode(const std::byte* block, std::size_t index, RunPlace /*place*/, float* row) const noexcept {
-    rows_.unpack(block + index * rows_.row_bytes(), 1, row);
+    rows_.decode(block, index, row);
   }
 
   [[nodiscard]] bool rows_move() const noexcept { return true; }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
-    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+    rows_.copy_row(from, index, to, to_index);
   }
 
   void prepare(QueryTable& table, FloatRows queries) const { table.queries.assign(queries); }
@@ -69,5 +65,6 @@ using Q8Keys = GgmlKeys<8>;
 using Q4Keys = GgmlKeys<4>;
 
 static_assert(KeyPolicy<Q8Keys> && KeyPolicy<Q4Keys>);
+static_assert(RowMovable<Q8Keys> && RowMovable<Q4Keys>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -41,17 +41,12 @@ class NuqKeys {
   void turn(QueryTable& /*table*/, std::int64_t /*origin*/) const noexcept {}
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
-    constexpr std::size_t at_once = ChannelLevels<bits>::channels_at_once;
     const std::size_t count = table.queries.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
       float sums[max_group * block_tokens] = {};
-      for (std::size_t first = 0; first < dim(); first += at_once) {
-        const std::size_t channels = std::min(at_once, dim() - first);
-        float tile[at_once * block_tokens];
+      add_channel_dots(table.queries.data(), count, dim(), sums, [&](std::size_t first, std::size_t channels, float* tile) {
         channels_.unpack(span.data + b * block_bytes(), first, channels, tile);
-        isa::best().product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim(), count, sums,
-                                block_tokens);
-      }
+      });
       for (std::size_t q = 0; q < count; ++q) {
         std::copy_n(sums + q * block_tokens, block_tokens, scores + q * stride + b * block_tokens);
       }

@@ -50,13 +50,9 @@ class TurboKeys {
     for (std::size_t b = 0; b < span.blocks(); ++b) {
       const std::byte* block = span.data + b * block_bytes();
       float sums[max_group * block_tokens] = {};
-      for (std::size_t first = 0; first < dim(); first += channels_at_once) {
-        const std::size_t channels = std::min(channels_at_once, dim() - first);
-        float tile[channels_at_once * block_tokens];
+      add_channel_dots(table.queries.data(), count, dim(), sums, [&](std::size_t first, std::size_t channels, float* tile) {
         coder_.unpack(block, first, channels, tile);
-        isa::best().product_f32(tile, block_tokens, channels, block_tokens, table.queries.data() + first, dim(), count, sums,
-                                block_tokens);
-      }
+      });
       float lengths[block_tokens];
       coder_.lengths(block, lengths);
       for (std::size_t q = 0; q < count; ++q) {
@@ -68,9 +64,6 @@ class TurboKeys {
   }
 
  private:
-  /// So many channels of 32 floats are 8 KiB, which stay in the first cache beside their codes.
-  static constexpr std::size_t channels_at_once = 64;
-
   explicit TurboKeys(Coder coder) noexcept : coder_(std::move(coder)) {}
   Coder coder_;
 };

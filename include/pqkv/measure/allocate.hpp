@@ -64,12 +64,13 @@ struct FormatChoice {
 }
 
 /// "Quantize What Counts": a slot's error is taken to be its weights' squared norm times 2^(−2·bits).
-/// `squared_norms`: ‖W_K‖² or ‖W_V‖² of each slot; `bits`: the formats to choose from, for every slot alike.
+/// `squared_norms`: ‖W_K‖² or ‖W_V‖² of each slot. The errors of `slots` are not read.
 [[nodiscard]] inline Result<std::vector<std::size_t>> allocate_by_norms(std::span<const double> squared_norms,
-                                                                        std::span<const double> bits, double mean_bits) {
-  std::vector<std::vector<FormatChoice>> slots(squared_norms.size());
+                                                                        std::vector<std::vector<FormatChoice>> slots,
+                                                                        double mean_bits) {
+  PQKV_EXPECTS(squared_norms.size() == slots.size());
   for (std::size_t s = 0; s < slots.size(); ++s) {
-    for (const double b : bits) slots[s].push_back({b, squared_norms[s] * std::exp2(-2 * b)});
+    for (FormatChoice& choice : slots[s]) choice.error = squared_norms[s] * std::exp2(-2 * choice.bits);
   }
   return allocate_bits(slots, mean_bits);
 }

@@ -28,23 +28,19 @@ class GgmlValues {
   }
 
   [[nodiscard]] std::size_t dim() const noexcept { return rows_.dim(); }
-  [[nodiscard]] std::size_t block_bytes() const noexcept { return block_tokens * rows_.row_bytes(); }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return rows_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return 0; }
   [[nodiscard]] std::string describe() const { return std::string(name); }
 
   /// Missing rows are zeros.
-  void encode(FloatRows rows, std::byte* block) const noexcept {
-    PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= block_tokens);
-    for (std::size_t t = 0; t < rows.count; ++t) rows_.encode(rows.row(t), block + t * rows_.row_bytes());
-    std::memset(block + rows.count * rows_.row_bytes(), 0, (block_tokens - rows.count) * rows_.row_bytes());
-  }
+  void encode(FloatRows rows, std::byte* block) const noexcept { rows_.encode(rows, block); }
   void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
-    rows_.unpack(block + index * rows_.row_bytes(), 1, row);
+    rows_.decode(block, index, row);
   }
 
   [[nodiscard]] bool rows_move() const noexcept { return true; }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
-    std::memcpy(to + to_index * rows_.row_bytes(), from + index * rows_.row_bytes(), rows_.row_bytes());
+    rows_.copy_row(from, index, to, to_index);
   }
 
   void begin(WeightedSum& sum, std::size_t queries) const {
@@ -71,5 +67,6 @@ using Q8Values = GgmlValues<8>;
 using Q4Values = GgmlValues<4>;
 
 static_assert(ValuePolicy<Q8Values> && ValuePolicy<Q4Values>);
+static_assert(RowMovable<Q8Values> && RowMovable<Q4Values>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -40,21 +40,20 @@ class NuqValues {
   }
   void rescale(WeightedSum& sum, const float* factors) const noexcept { sum.rows.scale(factors); }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
-    constexpr std::size_t at_once = ChannelLevels<bits>::channels_at_once;
     const std::size_t count = sum.rows.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
       float mine[max_group * block_tokens];
       for (std::size_t q = 0; q < count; ++q) {
         std::copy_n(weights + q * stride + b * block_tokens, block_tokens, mine + q * block_tokens);
       }
-      for (std::size_t first = 0; first < dim(); first += at_once) {
-        const std::size_t channels = std::min(at_once, dim() - first);
-        float tile[at_once * block_tokens];
-        float products[max_group * at_once];
+      for (std::size_t first = 0; first < dim(); first += channels_at_once) {
+        const std::size_t channels = std::min(channels_at_once, dim() - first);
+        float tile[channels_at_once * block_tokens];
+        float products[max_group * channels_at_once];
         channels_.unpack(span.data + b * block_bytes(), first, channels, tile);
-        isa::best().dot_f32(tile, channels, block_tokens, mine, count, products, at_once);
+        isa::best().dot_f32(tile, channels, block_tokens, mine, count, products, channels_at_once);
         for (std::size_t q = 0; q < count; ++q) {
-          for (std::size_t c = 0; c < channels; ++c) sum.rows.row(q)[first + c] += products[q * at_once + c];
+          for (std::size_t c = 0; c < channels; ++c) sum.rows.row(q)[first + c] += products[q * channels_at_once + c];
         }
       }
     }
