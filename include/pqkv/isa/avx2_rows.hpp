@@ -268,15 +268,21 @@ inline __m256 exponential_of(__m256 x) noexcept {
   return _mm256_and_ps(_mm256_mul_ps(sum, _mm256_castsi256_ps(power)), normal);
 }
 
-inline float exponential(float* x, std::size_t count, float shift) noexcept {
-  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
+/// A multiple of 8 in place; their sums by lane.
+inline __m256 exponential_octets(float* x, std::size_t count, __m256 shift) noexcept {
   __m256 sum_f32x8 = _mm256_setzero_ps();
-  std::size_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift_f32x8));
+  for (std::size_t i = 0; i < count; i += 8) {
+    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift));
     _mm256_storeu_ps(x + i, y);
     sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
   }
+  return sum_f32x8;
+}
+
+inline float exponential(float* x, std::size_t count, float shift) noexcept {
+  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
+  const std::size_t i = count / 8 * 8;
+  __m256 sum_f32x8 = exponential_octets(x, i, shift_f32x8);
   if (i < count) {
     alignas(32) float rest[8] = {};
     std::memcpy(rest, x + i, (count - i) * sizeof(float));
@@ -289,7 +295,8 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
 }
 
 inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
+  for (std::size_t b = 0; b < block_count; ++b) sums[b] = sum_of(exponential_octets(x + b * 32, 32, shift_f32x8));
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx2
