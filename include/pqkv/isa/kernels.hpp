@@ -169,4 +169,10 @@ struct KernelSet {
   void (*exponential_blocks)(float* x, std::size_t block_count, float shift, float* sums) noexcept;
 };
 
+/// A compiled-in set and whether this CPU can run it.
+struct Available {
+  KernelSet kernels;
+  bool runs_here;
+};
+
 }  // namespace pqkv::inline PQKV_ABI::isa

@@ -1,42 +1,27 @@
 // Which kernels run: the best compiled-in set that this CPU has, or the one that PQKV_ISA names. Layer 1.
 // The choice is made once, outside loops, and is visible: best().name, compiled_in(), find("scalar").
+//
+// Kernels are half of what a unit that includes this library compiles. With PQKV_EXTERN_KERNELS defined in every unit, they
+// are compiled in the one that includes isa/compiled_in.hpp, and nowhere else; in CMake, the target pqkv::kernels does both.
+// They are called through pointers either way.
 #pragma once
 
 #include <cstdlib>
 #include <span>
 #include <string_view>
 
-#include "pqkv/isa/avx2.hpp"
-#include "pqkv/isa/avx512.hpp"
-#include "pqkv/isa/avx512vbmi.hpp"
-#include "pqkv/isa/detect.hpp"
 #include "pqkv/isa/kernels.hpp"
-#include "pqkv/isa/neon.hpp"
 #include "pqkv/isa/scalar.hpp"
 
+#if defined(PQKV_EXTERN_KERNELS)
 namespace pqkv::inline PQKV_ABI::isa {
-
-/// A compiled-in set and whether this CPU can run it.
-struct Available {
-  KernelSet kernels;
-  bool runs_here;
-};
-
-/// Every compiled-in set, from the plainest to the best.
-[[nodiscard]] inline std::span<const Available> compiled_in() noexcept {
-  static const Available sets[] = {
-      {scalar::kernels(), true},
-#if defined(PQKV_X86)
-      {avx2::kernels(), has_avx2()},
-      {avx512::kernels(), has_avx512()},
-      {avx512vbmi::kernels(), has_avx512vbmi()},
-#endif
-#if defined(PQKV_ARM64)
-      {neon::kernels(), true},
-#endif
-  };
-  return sets;
+[[nodiscard]] std::span<const Available> compiled_in() noexcept;
 }
+#else
+#include "pqkv/isa/compiled_in.hpp"
+#endif
+
+namespace pqkv::inline PQKV_ABI::isa {
 
 /// The compiled-in set of that name if this CPU runs it, or nullptr.
 [[nodiscard]] inline const KernelSet* find(std::string_view name) noexcept {
