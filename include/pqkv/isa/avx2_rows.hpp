@@ -30,6 +30,11 @@ inline void prefetch_before(const std::byte* end, const std::byte* first, std::s
   if (left > prefetch_ahead) prefetch(first, std::min(bytes, left - prefetch_ahead));
 }
 
+/// One line.
+inline void prefetch_line_before(const std::uint8_t* end, const std::uint8_t* line) noexcept {
+  if (line + prefetch_ahead < end) _mm_prefetch(reinterpret_cast<const char*>(line) + prefetch_ahead, _MM_HINT_T1);
+}
+
 inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }
 inline __m256 load8(const f16* x) noexcept {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
