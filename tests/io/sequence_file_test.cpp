@@ -174,6 +174,40 @@ TEST_CASE("a sequence of layers and heads comes back whole or not at all") {
   CHECK(load_cache(narrow, other, test_checksum()).error().message.find("saved are 2 layers") != std::string::npos);
 }
 
+TEST_CASE("a foreign codebook is refused, whatever the format that carries one") {
+  const auto own_keys = key_policies(dim);
+  const auto own_values = value_policies(dim);
+  codebook_seed = 99;
+  const auto foreign_keys = key_policies(dim);
+  const auto foreign_values = value_policies(dim);
+  codebook_seed = 7;
+  const auto rows = uniform_floats(100 * dim, 1);
+  std::size_t refused = 0;
+  const auto check = [&](const AnyKeys& keys, const AnyValues& values, const AnyKeys& other_keys, const AnyValues& other_values) {
+    INFO(keys.describe() << " / " << values.describe());
+    HeadCache head(keys, values, CacheOptions{});
+    REQUIRE(head.append(Rows(rows.data(), 100, dim), Rows(rows.data(), 100, dim)));
+    const auto bytes = saved(head);
+    MemorySource source(bytes), foreign(bytes);
+    CHECK(bool(load_head(source, keys, values, test_checksum())));
+    const auto result = load_head(foreign, other_keys, other_values, test_checksum());
+    REQUIRE(!result);
+    CHECK(result.error().message.find("coded with other codebooks") != std::string::npos);
+    ++refused;
+  };
+  const AnyKeys plain_keys = ExactKeys(dim);
+  const AnyValues plain_values = ExactValues(dim);
+  for (std::size_t i = 0; i < own_keys.size(); ++i) {
+    if (own_keys[i].codebook_bytes() == 0) continue;
+    check(own_keys[i], plain_values, foreign_keys[i], plain_values);
+  }
+  for (std::size_t i = 0; i < own_values.size(); ++i) {
+    if (own_values[i].codebook_bytes() == 0 || own_values[i].describe().starts_with("int")) continue;  // a list of channels
+    check(plain_keys, own_values[i], plain_keys, foreign_values[i]);
+  }
+  CHECK(refused > 40);
+}
+
 TEST_CASE("damaged, cut and foreign files are refused") {
   const auto head = eventful(ExactKeys{dim}, Int8Values::make(dim, 16).value(), ScalarType::f16);
   const auto good = saved(head);
@@ -251,19 +285,23 @@ TEST_CASE("files that lie behind good checksums are refused") {
 }
 
 TEST_CASE("a compacted head comes back, and lies about one do no harm") {
-  HeadCache head(ExactKeys{dim}, Int8Values::make(dim, 16).value(), CacheOptions{.sinks = 3, .recent = 20, .rope = rope()});
-  const auto rows = uniform_floats(800 * dim, 1);
-  REQUIRE(head.append(Rows(rows.data(), 800, dim), Rows(rows.data(), 800, dim)));
-  std::vector<TokenRange> scattered;
-  for (std::size_t t = 3; t < 700; t += 7) scattered.push_back({t, 6});
-  REQUIRE(head.erase(scattered));
-  REQUIRE(head.shift({40, 30}, 500));
-  REQUIRE(compact(head));
-  REQUIRE(head.runs()[0].is_compacted());
-  const auto bytes = saved(head);
-  MemorySource source(bytes);
-  require_equal(head, load_head(source, head.keys(), head.values(), test_checksum(), {.rope = rope()}).value());
-  CHECK(lie_about(head).second > 40);
+  const SpaceChoice choice{.rotary = dim, .run_tokens = 64, .mean = true};
+  const auto turning = SpacedKeys<ExactKeys>::make(ExactKeys{dim}, random_space(dim, choice)).value();
+  for (const AnyKeys& keys : {AnyKeys(ExactKeys{dim}), AnyKeys(turning)}) {
+    HeadCache head(keys, AnyValues(Int8Values::make(dim, 16).value()), CacheOptions{.sinks = 3, .recent = 20, .rope = rope()});
+    const auto rows = uniform_floats(800 * dim, 1);
+    REQUIRE(head.append(Rows(rows.data(), 800, dim), Rows(rows.data(), 800, dim)));
+    std::vector<TokenRange> scattered;
+    for (std::size_t t = 3; t < 700; t += 7) scattered.push_back({t, 6});
+    REQUIRE(head.erase(scattered));
+    REQUIRE(head.shift({40, 30}, 500));
+    REQUIRE(compact(head));
+    REQUIRE(head.runs()[0].is_compacted());
+    const auto bytes = saved(head);
+    MemorySource source(bytes);
+    require_equal(head, load_head(source, head.keys(), head.values(), test_checksum(), {.rope = rope()}).value());
+    CHECK(lie_about(head).second > 40);
+  }
 }
 
 TEST_CASE("saving to a file leaves the old one or the new one") {

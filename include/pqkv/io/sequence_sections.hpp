@@ -98,7 +98,7 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   for (const Run& run : head.runs()) {
     if (!run.is_compacted()) continue;
     const SlotPositions position = head.sequence().sealed.positions_of(run);
-    for (std::size_t s = 0; s < run.tokens; ++s) runs.put(position(s) - run.shift);
+    for (std::size_t s = 0; s < run.tokens; ++s) runs.put(position(s) - run.shift - run.origin);
   }
   archive.section(tag("runs"), runs.bytes());
 
@@ -184,7 +184,9 @@ template <KeyPolicy K, ValuePolicy V>
   constexpr std::int64_t far = std::int64_t{1} << 60;
   bool misplaced = false;
   if (run.offset == saved_compacted) {
-    for (const std::int64_t place : places) misplaced = misplaced || place > far || place < -far;
+    const std::int64_t least = run_tokens == unlimited_tokens ? -far : 0;
+    const std::int64_t most = run_tokens == unlimited_tokens ? far : static_cast<std::int64_t>(run_tokens) - 1;
+    for (const std::int64_t place : places) misplaced = misplaced || place > most || place < least;
   } else {
     misplaced = run.offset % block_tokens != 0 || run.offset > run_tokens || run.tokens > run_tokens - run.offset;
   }

@@ -55,8 +55,8 @@ class PrunedKeys {
                            std::adjacent_find(channels.begin(), channels.end()) == channels.end();
     if (!ascending || channels.empty() || channels.back() >= dim || inner.dim() != channels.size() ||
         channels.size() > max_channels) {
-      return Error{Errc::invalid_shape, message("a format of dim ", inner.dim(), " for ", channels.size(), " channels of rows of ",
-                                                dim, "; they must be ascending, below it and at most ", max_channels)};
+      return Error{Errc::invalid_shape, message("a format of dim ", inner.dim(), " for ", channels.size(),
+                                                " channels of rows of ", dim, "; they must be ascending, below it and at most ", max_channels)};
     }
     return PrunedKeys(std::move(inner), std::make_shared<const std::vector<std::size_t>>(std::move(channels)), dim);
   }
@@ -92,6 +92,11 @@ class PrunedKeys {
     requires RowMovable<K>
   {
     return inner_.rows_move();
+  }
+  [[nodiscard]] bool needs_origin() const noexcept
+    requires requires(const K& keys) { keys.needs_origin(); }
+  {
+    return inner_.needs_origin();
   }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
     requires RowMovable<K>
