@@ -7,7 +7,7 @@
 // leave fewer of them.
 #pragma once
 
-#include "pqkv/cache/head_cache.hpp"
+#include "pqkv/cache/compressed_kv_cache.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -146,6 +146,21 @@ template <KeyPolicy K, ValuePolicy V>
     sealed.rearrange(std::move(runs), std::move(places));
   }
   return before - after;
+}
+
+/// The same for every head; returns how many blocks fewer there are in all. Errors: as above; heads that came before the one
+/// that failed are compacted, which changes no token.
+template <KeyPolicy K, ValuePolicy V>
+[[nodiscard]] Result<std::size_t> compact(CompressedKVCache<K, V>& cache, double fill = 0.75) {
+  std::size_t sum = 0;
+  for (std::size_t layer = 0; layer < cache.shape().layers; ++layer) {
+    for (std::size_t h = 0; h < cache.shape().kv_heads; ++h) {
+      const auto fewer = compact(cache.head(layer, h), fill);
+      if (!fewer) return Error{fewer.error().code, message("layer ", layer, " head ", h, ": ", fewer.error().message)};
+      sum += *fewer;
+    }
+  }
+  return sum;
 }
 
 }  // namespace pqkv::inline PQKV_ABI

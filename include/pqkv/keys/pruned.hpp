@@ -1,6 +1,7 @@
 // PrunedKeys<K>: any key format over some of the channels; the others count as 0. Layer 3b.
 // Xu et al.: ThinK (2025): a channel matters by what it adds to q · k, ‖Q_c K_cᵀ‖_F = ‖Q_c‖·‖K_c‖ over the last queries and
-// all keys of the prompt; 40 to 60 % of the channels of a head may go. Exact windows stay whole, as in the paper.
+// all keys of the prompt (‖Q_c‖ over all query heads that share the kv head); 40 to 60 % of the channels of a head may go.
+// Exact windows stay whole, as in the paper.
 #pragma once
 
 #include <algorithm>
