@@ -212,7 +212,8 @@ template <class Choose>
 }
 
 [[nodiscard]] inline std::string table_of(const std::vector<OtherKind>& rows) {
-  std::string text = "### Of another kind\n\n| | from | knob | output error | KL | recall of the top 32 |\n|---|---|---|---|---|---|\n";
+  std::string text = "### Of another kind\n\n| | from | knob | output error | KL | recall of the top 32 |\n";
+  text += "|---|---|---|---|---|---|\n";
   for (const OtherKind& row : rows) {
     text += fmt::format("| {} | {} | {} | {:.3f} | {:.3f} | {:.3f} |\n", row.name, row.source, row.knob, row.figures.error,
                         row.figures.divergence, row.figures.recall);

@@ -32,7 +32,8 @@ bool same(const Head& head, const std::vector<ReferenceToken>& expected) {
   const auto tokens = tokens_of(head);
   bool equal = tokens.size() == expected.size();
   for (std::size_t t = 0; equal && t < tokens.size(); ++t) {
-    equal = tokens[t].key == expected[t].key && tokens[t].value == expected[t].value && tokens[t].position == expected[t].position;
+    equal = tokens[t].key == expected[t].key && tokens[t].value == expected[t].value &&
+            tokens[t].position == expected[t].position;
   }
   return equal;
 }

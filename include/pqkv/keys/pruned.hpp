@@ -56,8 +56,9 @@ class PrunedKeys {
                            std::adjacent_find(channels.begin(), channels.end()) == channels.end();
     if (!ascending || channels.empty() || channels.back() >= dim || inner.dim() != channels.size() ||
         channels.size() > max_channels) {
-      return Error{Errc::invalid_shape, message("a format of dim ", inner.dim(), " for ", channels.size(),
-                                                " channels of rows of ", dim, "; they must be ascending, below it and at most ", max_channels)};
+      return Error{Errc::invalid_shape,
+                   message("a format of dim ", inner.dim(), " for ", channels.size(), " channels of rows of ", dim,
+                           "; they must be ascending, below it and at most ", max_channels)};
     }
     return PrunedKeys(std::move(inner), std::make_shared<const std::vector<std::size_t>>(std::move(channels)), dim);
   }

@@ -24,7 +24,8 @@ class CacheRetainer {
                                                   const Protection& protection = {}) {
     const std::size_t heads = shape.layers * shape.kv_heads;
     if (policies.size() != heads && policies.size() != 1) {
-      return Error{Errc::invalid_shape, message(policies.size(), " policies for ", heads, " heads; give one each, or one for all")};
+      return Error{Errc::invalid_shape,
+                   message(policies.size(), " policies for ", heads, " heads; give one each, or one for all")};
     }
     CacheRetainer made(shape);
     for (std::size_t i = 0; i < heads; ++i) made.heads_.emplace_back(policies[policies.size() == 1 ? 0 : i], protection);
