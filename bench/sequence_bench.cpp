@@ -20,11 +20,25 @@ using Head = RotatingHeads::Head;
 constexpr std::size_t dim = 128, tokens = 16384, long_prompt = 100'000;
 constexpr const char* spec_text = "k=pq4:m=dim/4,v=int4:g=32,sinks=4,recent=64";
 
-[[nodiscard]] Head filled(std::size_t count) {
+/// The keys' codes in runs of 256 that are turned back to their origin, less a mean whose term has 16 ranks.
+[[nodiscard]] AnyKeys in_runs(const Rope& rope) {
+  const CodeSpaceParts parts{.dim = dim,
+                             .rope = rope,
+                             .run_tokens = 256,
+                             .mean = random_floats(dim, 4),
+                             .forward = {},
+                             .inverse = {},
+                             .term_rows = random_floats(std::size_t{256} * 16, 5),
+                             .term_basis = random_floats(16 * dim, 6)};
+  Pq4Keys codes = must(Pq4Keys::make(random_codebook({dim, dim / 4, 16})));
+  return must(SpacedKeys<Pq4Keys>::make(std::move(codes), must(CodeSpace::make(parts))));
+}
+
+[[nodiscard]] Head filled(std::size_t count, bool runs = false) {
   const CacheSpec spec = must(parse_cache_spec(spec_text));
   CacheOptions options = spec.options;
   options.rope = std::make_shared<const Rope>(Rope::with_base(dim, 1e4, RopePairing::half_split));
-  Head head(keys(spec.keys, dim), values(spec.values, dim), options);
+  Head head(runs ? in_runs(*options.rope) : keys(spec.keys, dim), values(spec.values, dim), options);
   const std::vector<float> rows = random_floats(2 * 8192 * dim, 1);
   for (std::size_t more = 0; head.tokens() < count;) {
     more = std::min<std::size_t>(8192, count - head.tokens());
@@ -206,6 +220,20 @@ void register_sequence() {
     benchmark::DoNotOptimize(must(compact(head)));
   });
   add("sequence/attend/fresh_eighth", [](benchmark::State& state) { time_attend(state, [] { return filled(tokens / 8); }); });
+  const auto in_runs_after = [](const char* name, std::size_t count, bool evict, bool compacted) {
+    add(name, [=](benchmark::State& state) {
+      time_attend(state, [&] {
+        Head head = filled(count, true);
+        if (evict) evict_scattered(head);
+        if (compacted) benchmark::DoNotOptimize(must(compact(head)));
+        return head;
+      });
+    });
+  };
+  in_runs_after("sequence/attend/runs/fresh", tokens, false, false);
+  in_runs_after("sequence/attend/runs/after_evict", tokens, true, false);
+  in_runs_after("sequence/attend/runs/after_evict_and_compact", tokens, true, true);
+  in_runs_after("sequence/attend/runs/fresh_eighth", tokens / 8, false, false);
 }
 
 }  // namespace pqkv::bench

@@ -10,13 +10,25 @@
 #include <cmath>
 #include <vector>
 
+#include "common/workers.hpp"
 #include "kv_report/inputs.hpp"
+#include "retention/options.hpp"
 
 namespace retention_report {
 
 using Head = pqkv::HeadCache<pqkv::AnyKeys, pqkv::AnyValues>;
 using Workspace = pqkv::Workspace<pqkv::AnyKeys, pqkv::AnyValues>;
 using kv_report::Text;
+
+/// What everything is measured on.
+struct Study {
+  const Options& options;
+  const std::vector<Text>& texts;
+  const std::vector<Text>& calibration;
+  const common::Workers& workers;
+
+  [[nodiscard]] const kv_report::Shape& shape() const noexcept { return texts.front().keys.shape; }
+};
 
 /// Means over queries.
 struct Figures {
@@ -38,7 +50,8 @@ struct Figures {
   }
 };
 
-/// What exact attention says to the queries of the last tokens of a text, for one kv head.
+/// What exact attention says to the queries of the last tokens of a text, for one kv head, whose keys and values may be those
+/// of another layer.
 class Truth {
  public:
   struct Query {
@@ -48,9 +61,11 @@ class Truth {
   };
   static constexpr std::size_t top_tokens = 32;
 
-  Truth(const Text& text, std::size_t layer, std::size_t head, std::size_t prompt) {
+  Truth(const Text& text, std::size_t layer, std::size_t head, std::size_t prompt)
+      : Truth(text, layer, head, prompt, layer) {}
+  Truth(const Text& text, std::size_t layer, std::size_t head, std::size_t prompt, std::size_t source) {
     const auto queries = text.queries_of(layer, head);
-    const auto keys = text.keys.rows(layer, head), values = text.values.rows(layer, head);
+    const auto keys = text.keys.rows(source, head), values = text.values.rows(source, head);
     const std::size_t dim = keys.dim;
     const double scale = 1 / std::sqrt(static_cast<double>(dim));
     for (std::size_t t = prompt; t < keys.count; ++t) {
@@ -74,6 +89,7 @@ class Truth {
     }
   }
   [[nodiscard]] const Query& query(std::size_t index) const noexcept { return queries_[index]; }
+  [[nodiscard]] std::size_t size() const noexcept { return queries_.size(); }
 
   /// The indices of the largest, in order of indices; of equals, the first.
   [[nodiscard]] static std::vector<std::size_t> largest(const std::vector<double>& x) {
@@ -90,6 +106,24 @@ class Truth {
  private:
   std::vector<Query> queries_;  // [token behind the prompt][query of the group]
 };
+
+/// The figures of one query that got `out` by these weights of the tokens at `positions`.
+[[nodiscard]] inline Figures judge(const Truth::Query& exact, const std::vector<double>& out, const std::vector<double>& weights,
+                                   const std::vector<std::int64_t>& positions) {
+  Figures one;
+  one.error = pqkv::relative_error(exact.out, out);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double expected = exact.weights[static_cast<std::size_t>(positions[i])];
+    if (weights[i] > 0) one.divergence += weights[i] * std::log(weights[i] / std::max(expected, 1e-30));
+  }
+  std::size_t found = 0;
+  for (const std::size_t i : Truth::largest(weights)) {
+    found += std::binary_search(exact.top.begin(), exact.top.end(), static_cast<std::size_t>(positions[i])) ? 1 : 0;
+  }
+  one.recall = static_cast<double>(found) / static_cast<double>(exact.top.size());
+  one.queries = 1;
+  return one;
+}
 
 /// Replays the tokens behind the prompt on a head that holds what is left of it. Positions are token indices.
 [[nodiscard]] inline pqkv::Result<Figures> replay(Head& head, const Text& text, std::size_t layer, std::size_t kv_head,
@@ -111,24 +145,12 @@ class Truth {
     pqkv::token_weights(head, rows, weights.data(), tokens, workspace);
     pqkv::attend(head, rows, outs.data(), dim, workspace);
     for (std::size_t q = 0; q < queries.group; ++q) {
-      const Truth::Query& exact = truth.query((t - prompt) * queries.group + q);
-      Figures one;
-      std::vector<double> out(outs.begin() + static_cast<std::ptrdiff_t>(q * dim),
-                              outs.begin() + static_cast<std::ptrdiff_t>((q + 1) * dim));
-      one.error = pqkv::relative_error(exact.out, out);
-      std::vector<double> line(weights.begin() + static_cast<std::ptrdiff_t>(q * tokens),
-                               weights.begin() + static_cast<std::ptrdiff_t>((q + 1) * tokens));
-      for (std::size_t i = 0; i < tokens; ++i) {
-        const double expected = exact.weights[static_cast<std::size_t>(positions[i])];
-        if (line[i] > 0) one.divergence += line[i] * std::log(line[i] / std::max(expected, 1e-30));
-      }
-      std::size_t found = 0;
-      for (const std::size_t i : Truth::largest(line)) {
-        found += std::binary_search(exact.top.begin(), exact.top.end(), static_cast<std::size_t>(positions[i])) ? 1 : 0;
-      }
-      one.recall = static_cast<double>(found) / static_cast<double>(exact.top.size());
+      const auto part = [q](const std::vector<float>& all, std::size_t size) {
+        const auto first = all.begin() + static_cast<std::ptrdiff_t>(q * size);
+        return std::vector<double>(first, first + static_cast<std::ptrdiff_t>(size));
+      };
+      Figures one = judge(truth.query((t - prompt) * queries.group + q), part(outs, dim), part(weights, tokens), positions);
       one.kept = figures.kept;
-      one.queries = 1;
       figures.merge(one);
     }
   }

@@ -6,18 +6,12 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <mutex>
-#include <optional>
 
-#include "kv_report/evaluation.hpp"
 #include "retention/options.hpp"
+#include "retention/other_kinds.hpp"
 #include "retention/subjects.hpp"
 
 namespace retention_report {
-
-using pqkv::Error;
-using pqkv::message;
-using pqkv::Result;
 
 [[nodiscard]] inline Result<std::vector<Text>> load(const std::vector<std::string>& prefixes) {
   std::vector<kv_report::TextFiles> files;
@@ -59,13 +53,6 @@ struct Row {
   std::vector<Figures> layers;  ///< at the second ratio, by layer
 };
 
-struct Study {
-  const Options& options;
-  const std::vector<Text>& texts;
-  const std::vector<Text>& calibration;
-  const common::Workers& workers;
-};
-
 /// Reads the prompt of a text into one head, as an engine would, and observes its queries.
 [[nodiscard]] inline Result<Prompt> read_prompt(const Study& study, const pqkv::AnyKeys& keys, const pqkv::AnyValues& values,
                                                 const Text& text, std::size_t layer, std::size_t kv_head, Workspace& workspace) {
@@ -102,12 +89,10 @@ struct Study {
 /// All rows of the table for one pair of formats.
 [[nodiscard]] inline Result<std::vector<Row>> study_formats(const Study& study, const pqkv::CacheSpec& spec,
                                                             const std::vector<Calibrated>& calibrated) {
-  const kv_report::Shape& shape = study.texts.front().keys.shape;
+  const kv_report::Shape& shape = study.shape();
   const std::size_t places = shape.layers * shape.heads;
-  const auto key_request = pqkv::key_codebook_request(spec.keys, shape.dim);
-  if (!key_request) return key_request.error();
-  const auto value_request = pqkv::value_codebook_request(spec.values, shape.dim);
-  if (!value_request) return value_request.error();
+  const auto formats = fit_formats(study, spec);
+  if (!formats) return formats.error();
   std::vector<Row> rows;
   const std::vector<Subject> all = subjects();
   for (const Subject& subject : all) {
@@ -115,42 +100,18 @@ struct Study {
                     std::vector<Figures>(shape.layers)});
   }
   rows.push_back({"everything", "no eviction", std::vector<Figures>(1), std::vector<Figures>(shape.layers)});
-  std::optional<Error> failure;
-  std::mutex mutex;
-  const auto fail = [&](const Error& error) {
-    const std::lock_guard lock(mutex);
-    if (!failure) failure = error;
-  };
-
-  std::vector<std::optional<pqkv::AnyKeys>> keys(places);
-  std::vector<std::optional<pqkv::AnyValues>> values(places);
+  FirstFailure fail;
   std::vector<Workspace> workspaces(study.workers.workers());
-  study.workers.run(places, [&](std::size_t place, std::size_t) {
-    const std::size_t layer = place / shape.heads, head = place % shape.heads;
-    const kv_report::Training training{study.calibration, {}, 1};
-    const auto key_codebook = kv_report::train_side(training, &Text::keys, layer, head, *key_request);
-    if (!key_codebook) return fail(key_codebook.error());
-    const auto value_codebook = kv_report::train_side(training, &Text::values, layer, head, *value_request);
-    if (!value_codebook) return fail(value_codebook.error());
-    auto key = pqkv::make_keys(spec.keys, shape.dim, *key_codebook);
-    if (!key) return fail(key.error());
-    auto value = pqkv::make_values(spec.values, shape.dim, *value_codebook);
-    if (!value) return fail(value.error());
-    keys[place] = std::move(*key);
-    values[place] = std::move(*value);
-  });
-  if (failure) return *failure;
-
   for (const Text& text : study.texts) {
     const std::size_t prompt = text.keys.shape.tokens - study.options.new_tokens;
     std::vector<Prompt> prompts(places);
     study.workers.run(places, [&](std::size_t place, std::size_t worker) {
-      auto read = read_prompt(study, *keys[place], *values[place], text, place / shape.heads, place % shape.heads,
-                              workspaces[worker]);
+      auto read = read_prompt(study, *formats->keys[place], *formats->values[place], text, place / shape.heads,
+                              place % shape.heads, workspaces[worker]);
       if (!read) return fail(read.error());
       prompts[place] = std::move(*read);
     });
-    if (failure) return *failure;
+    if (fail.error()) return *fail.error();
 
     const pqkv::Protection protection{study.options.sinks, study.options.window};
     const pqkv::BudgetLimits limits{protection.sinks + protection.recent, prompt};
@@ -177,7 +138,7 @@ struct Study {
         }
       }
     });
-    if (failure) return *failure;
+    if (fail.error()) return *fail.error();
     for (std::size_t place = 0; place < places; ++place) {
       for (std::size_t r = 0; r < rows.size(); ++r) {
         const std::vector<Figures>& one = figures[place][r].figures;
@@ -275,6 +236,9 @@ struct Study {
     if (!rows) return refuse(message(spec_text, ": ", rows.error().message));
     fmt::print(out, "{}", tables(spec_text, options->ratios, *rows));
   }
+  const auto others = study_other_kinds({*options, *texts, *calibration, workers});
+  if (!others) return refuse(others.error().message);
+  fmt::print(out, "{}", table_of(*others));
   return 0;
 }
 

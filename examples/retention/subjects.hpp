@@ -61,7 +61,8 @@ template <pqkv::RetentionPolicy P>
   const auto by_norm = [](const Question& q) -> Ranges {
     const std::size_t tokens = q.prompt.head->tokens();
     const pqkv::FloatRows weights(q.prompt.window_weights.data(), q.prompt.window_weights.size() / tokens, tokens);
-    const std::vector<float>& scores = q.prompt.window_queries;
+    std::vector<float> scores(tokens);
+    std::iota(scores.begin(), scores.end(), 0.0f);  // the oldest first, as published
     const std::size_t budget = pqkv::norm_budget(weights, scores, q.protection.sinks, q.protection.recent);
     return pqkv::choose_evicted(scores, q.protection.sinks, q.protection.recent, budget);
   };
@@ -108,7 +109,10 @@ template <pqkv::RetentionPolicy P>
   };
   const pqkv::BudgetLimits layer_limits{limits.least * heads, limits.most * heads};
   switch (shares) {
-    case Subject::Shares::pyramid: return per_head(pqkv::pyramid_budgets(total, layers, 0.2, layer_limits));
+    case Subject::Shares::pyramid: {
+      const double decay = std::pow(0.9, 32.0 / static_cast<double>(layers));  // the published one is for 32 layers
+      return per_head(pqkv::pyramid_budgets(total, layers, decay, layer_limits));
+    }
     case Subject::Shares::uncertainty: {
       std::vector<std::size_t> minimums;
       for (const Prompt& prompt : prompts) minimums.push_back(prompt.minimum);

@@ -42,6 +42,9 @@ struct BlockSpan {
   const std::byte* data = nullptr;
   std::size_t tokens = 0;
   std::size_t offset = 0;  ///< tokens of the run that lie before
+  /// Where codes were moved to other slots (RowMovable): how many tokens of the run lay before each slot's, [tokens]. Null:
+  /// `offset` before the first slot's, one more before each next.
+  const std::int64_t* places = nullptr;
 
   [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
 };
@@ -86,10 +89,12 @@ concept Bounded = KeyPolicy<P> && requires(const P& policy, const typename P::Qu
 
 /// A format whose rows are independent of each other: a token's code may be copied to another block without being decoded,
 /// so that blocks with few tokens left can be made into full ones (cache/compact.hpp). A block of zero bytes decodes to
-/// finite numbers.
+/// finite numbers. Whoever moves a code keeps its place: decode() gets a RunPlace whose offset + index is that of before,
+/// score() gets BlockSpan::places. Keys whose codes mean what they do only beside the origin of their run say so by a member
+/// needs_origin(); they move to runs of the same origin only.
 template <class F>
 concept RowMovable = BlockFormat<F> && requires(const F& format, const std::byte* from, std::size_t index, std::byte* to) {
-  // Whether a code means the same at every place (RunPlace) of a run of any length.
+  // Whether a code means the same in every slot, its place given.
   { format.rows_move() } noexcept -> std::same_as<bool>;
   // Slot `to_index` of block `to`, which holds zeros, gets the code of slot `index` of block `from`.
   { format.copy_row(from, index, to, index) } noexcept;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pqkv/retention/budgets.hpp"
+#include "pqkv/retention/cache_retainer.hpp"
 #include "pqkv/retention/cluster_index.hpp"
 #include "pqkv/retention/dynamic_budget.hpp"
 #include "pqkv/retention/key_policies.hpp"

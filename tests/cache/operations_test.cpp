@@ -69,6 +69,20 @@ std::vector<OperationCase> cases(std::vector<std::byte>& memory) {
                  int8,
                  {.sinks = 2, .recent = 5, .rope = adjacent},
                  attention_tolerance});
+  const CodeSpaceParts turned{.dim = dim,
+                              .rope = *halves,
+                              .run_tokens = 96,
+                              .mean = {},
+                              .forward = {},
+                              .inverse = {},
+                              .term_rows = {},
+                              .term_basis = {}};
+  const Pq6Keys pq6 = Pq6Keys::make(random_codebook(dim, 4, 64)).value();
+  all.push_back({"pq6 turned back by runs, int8",
+                 SpacedKeys<Pq6Keys>::make(pq6, CodeSpace::make(turned).value()).value(),
+                 int8,
+                 {.sinks = 0, .recent = 12, .window = ScalarType::f32, .rope = adjacent},
+                 table_tolerance});
   all.push_back({"pq8, int8, a small pool",
                  pq8,
                  int8,

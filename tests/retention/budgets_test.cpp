@@ -37,11 +37,13 @@ TEST_CASE("shares sum to the total whatever the numbers") {
   }
 }
 
-TEST_CASE("a pyramid narrows along a cosine") {
-  // Shares 1, 0.6, 0.2 of 1.8.
-  CHECK(pyramid_budgets(90, 3, 0.2) == Counts{50, 30, 10});
+TEST_CASE("a pyramid narrows along a cosine, layer by layer") {
+  // Passed on by layers 0 and 1 of 3: all, and 0.2 + 0.8 · (1 + cos 60°) / 2 = 0.8.
+  CHECK(pyramid_budgets(28, 3, 0.2) == Counts{10, 10, 8});
+  // By layers 1 and 2 of 4 to nothing: (1 + cos 45°) / 2 = 0.854 and 0.5; shares 1, 1, 0.854, 0.427.
+  CHECK(pyramid_budgets(3280, 4, 0) == Counts{1000, 1000, 853, 427});
   CHECK(pyramid_budgets(90, 3, 1) == Counts{30, 30, 30});
-  CHECK(pyramid_budgets(90, 3, 0.2, {.least = 15}) == Counts{40, 30, 20});
+  CHECK(pyramid_budgets(58, 3, 0.2, {.least = 10}) == Counts{20, 20, 18});
   CHECK(pyramid_budgets(8, 1, 0.2) == Counts{8});
 }
 

@@ -59,6 +59,30 @@ TEST_CASE("on the sample data attention-based policies beat the control") {
     CHECK(row(outcome.out, spec, "recall of the top 32", "query filter")[0] >
           row(outcome.out, spec, "recall of the top 32", "random")[0]);
   }
+  // Of another kind: the more channels or tokens, the better; best by codes is better than by clusters.
+  const auto other = [&](const std::string& name, const std::string& source, const std::string& knob) {
+    const std::string line = "| " + name + " | " + source + " | " + knob + " |";
+    const std::size_t at = outcome.out.find(line);
+    REQUIRE(at != std::string::npos);
+    std::istringstream numbers(outcome.out.substr(at + line.size()));
+    std::vector<double> figures(3);
+    char bar = 0;
+    for (double& figure : figures) numbers >> figure >> bar;
+    return figures;
+  };
+  std::vector<double> before(3);
+  for (const std::string knob : {"51 of 64 channels", "38 of 64 channels", "32 of 64 channels", "25 of 64 channels"}) {
+    const auto figures = other("pruned channels of keys", "ThinK", knob);
+    CHECK((figures[0] > before[0] && figures[1] > before[1] && figures[2] < 1));
+    before = figures;
+  }
+  for (const std::string knob : {"32 tokens", "64 tokens", "128 tokens"}) {
+    const auto by_codes = other("recalled tokens, best by pq4 codes", "PQCache", knob);
+    const auto by_clusters = other("recalled clusters", "ClusterKV", knob);
+    CHECK((by_codes[0] < by_clusters[0] && by_codes[1] < by_clusters[1] && by_codes[2] > by_clusters[2]));
+  }
+  CHECK(other("recalled tokens, best by pq4 codes", "PQCache", "256 tokens")[0] <
+        other("recalled tokens, best by pq4 codes", "PQCache", "64 tokens")[0]);
   const auto everything = row(outcome.out, "k=exact,v=exact", "takes what it needs", "everything");
   REQUIRE(everything.size() == 4);
   CHECK(everything[0] == 100);

@@ -11,11 +11,14 @@
 
 namespace pqkv::test {
 
+/// What random_codebook and spaces are drawn from; a test that wants foreign ones changes it for a while.
+inline std::uint64_t codebook_seed = 7;
+
 /// A codebook of random centroids: conformance does not depend on training.
 inline std::shared_ptr<const Codebook> random_codebook(std::size_t dim, std::size_t subspaces, std::size_t centroids,
                                                        std::size_t stages = 1) {
   const CodebookShape shape{dim, subspaces, centroids, stages};
-  return Codebook::make(shape, normal_floats(shape.floats(), 7)).value();
+  return Codebook::make(shape, normal_floats(shape.floats(), codebook_seed)).value();
 }
 
 /// The spaces in front of which formats are tried: every part is in one with and in one without each other part. Runs have
@@ -63,7 +66,8 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   };
   sparse(Nuq2Keys::make(random_codebook(dim, dim, 4)).value(), 1);
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
-    policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
+    const auto space = random_space(dim, choice, codebook_seed + 10);
+    policies.emplace_back(SpacedKeys<decltype(inner)>::make(std::move(inner), space).value());
   };
   for (const SpaceChoice& choice : space_choices(dim, true)) {
     spaced(Pq8Keys::make(random_codebook(dim, dim / 4, 256)).value(), choice);
@@ -121,7 +125,8 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   };
   sparse(Nuq2Values::make(random_codebook(dim, dim, 4)).value(), 1);
   const auto spaced = [&](auto inner, const SpaceChoice& choice) {
-    policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), random_space(dim, choice)).value());
+    const auto space = random_space(dim, choice, codebook_seed + 10);
+    policies.emplace_back(SpacedValues<decltype(inner)>::make(std::move(inner), space).value());
   };
   for (const SpaceChoice& choice : space_choices(dim, false)) {
     spaced(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), choice);

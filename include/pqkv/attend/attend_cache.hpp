@@ -82,7 +82,7 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
       for (; slot < t; ++slot) index += (dead[slot / block_tokens] >> slot % block_tokens & 1u) == 0 ? 1 : 0;
       return std::min(index, rules.bias.size() - 1);  // an erased slot may lie behind the last token
     };
-    if (position.is_list()) {
+    if (position.list() != nullptr) {
       rules.apply(scores, tile, count, keys.tokens, position, index_of);
     } else {
       rules.apply(scores, tile, count, keys.tokens,
@@ -193,8 +193,9 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
         const std::size_t limit = done < begin ? begin : mine ? end : run.tokens;
         const std::size_t slots = std::min({mine ? tile : stop, limit - done, stop - done});
         if (mine && rules.reach(count, position.latest(done + slots - 1))) {
-          attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done}, stretch.values,
-                        run.has_holes() ? stretch.dead : nullptr, position.from(done), token, rules, skip_below);
+          const SlotPositions from = position.from(done);
+          attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done, from.list()}, stretch.values,
+                        run.has_holes() ? stretch.dead : nullptr, from, token, rules, skip_below);
         }
         token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
         done += slots;

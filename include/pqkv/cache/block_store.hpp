@@ -31,6 +31,12 @@ class BlockStore {
   BlockStore() = default;
   BlockStore(BlockBytes bytes, std::shared_ptr<PageSource> source) noexcept : bytes_(bytes), source_(std::move(source)) {}
 
+  /// Blocks of the largest page, and of the page number `page` of a sequence that only grows.
+  static constexpr std::size_t full_page = 64;
+  [[nodiscard]] static constexpr std::size_t page_blocks(std::size_t page) noexcept {
+    return std::min(full_page, std::size_t{8} << std::min<std::size_t>(page, 3));
+  }
+
   [[nodiscard]] const BlockBytes& block_bytes() const noexcept { return bytes_; }
   /// The number of the next block.
   [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
@@ -183,7 +189,6 @@ class BlockStore {
     bool opened_here = false;  // of all who hold the page, this one may fill slots behind `used`
     Buffer<std::uint32_t> dead;
   };
-  static constexpr std::size_t full_page = 64;
 
   /// The page that holds the block of that number.
   [[nodiscard]] std::size_t entry_of(std::size_t block) const noexcept {
@@ -206,7 +211,7 @@ class BlockStore {
     std::size_t own = spare_.size();
     for (const Entry& entry : entries_) own += entry.opened_here ? 1 : 0;
     count = source_ != nullptr ? source_->page_blocks() : 0;
-    if (count == 0) count = std::min(full_page, std::size_t{8} << std::min<std::size_t>(own, 3));
+    if (count == 0) count = page_blocks(own);
     Entry entry;
     if (!entry.dead.grow(count)) return entry;
     entry.page = PageRef::make(count, bytes_.page(count), source_);

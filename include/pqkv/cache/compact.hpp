@@ -1,9 +1,13 @@
 // compact: blocks with few tokens left become full ones, so that memory and attention follow the tokens and not the blocks.
 // Layer 4. After scattered eviction nearly every block still holds something; here codes move from block to block, nothing
 // is decoded. Tokens keep their indices and positions; blocks that other sequences share are left to them.
+//
+// Where keys are turned back to their run's origin before coding (RoPE taken out, run=…), a code says nothing beside another
+// origin: it moves within its run only, and every run that has a token left keeps a block of its own and a table. Longer runs
+// leave fewer of them.
 #pragma once
 
-#include "pqkv/cache/head_cache.hpp"
+#include "pqkv/cache/compressed_kv_cache.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -19,15 +23,24 @@ struct CompactionPart {
 
 [[nodiscard]] inline std::size_t blocks_for(std::size_t tokens) noexcept { return (tokens + block_tokens - 1) / block_tokens; }
 
-/// The part that begins with run `first`: runs filled to less than `fill` that were moved alike, where they would need fewer
-/// blocks.
-[[nodiscard]] inline CompactionPart part_at(const GrowingArray<Run>& runs, std::size_t first, double fill) noexcept {
+/// Whether codes of the format keep to their run's origin.
+template <KeyPolicy K>
+[[nodiscard]] bool needs_origin(const K& keys) noexcept {
+  if constexpr (requires { keys.needs_origin(); }) return keys.needs_origin();
+  return false;
+}
+
+/// The part that begins with run `first`: runs filled to less than `fill` that were moved alike (and have one origin, if
+/// that matters), where they would need fewer blocks.
+[[nodiscard]] inline CompactionPart part_at(const GrowingArray<Run>& runs, std::size_t first, double fill,
+                                            bool by_origin) noexcept {
   const auto is_sparse = [fill](const Run& run) {
     return static_cast<double>(run.live) < fill * static_cast<double>(run.blocks() * block_tokens);
   };
   CompactionPart part{first, first, 0, false};
   std::size_t blocks = 0;
-  while (part.end < runs.size() && is_sparse(runs[part.end]) && runs[part.end].shift == runs[first].shift) {
+  while (part.end < runs.size() && is_sparse(runs[part.end]) && runs[part.end].shift == runs[first].shift &&
+         (!by_origin || runs[part.end].origin == runs[first].origin)) {
     part.live += runs[part.end].live;
     blocks += runs[part.end++].blocks();
   }
@@ -38,11 +51,12 @@ struct CompactionPart {
 
 /// The runs of a part as one; its codes and places are moved by copy(from, slot, to, to slot).
 template <class Copy>
-[[nodiscard]] Run rewrite(SealedTokens& sealed, const CompactionPart& part, GrowingArray<std::int64_t>& places,
-                          const Copy& copy) noexcept {
+[[nodiscard]] Run rewrite(SealedTokens& sealed, const CompactionPart& part, bool by_origin,
+                          GrowingArray<std::int64_t>& places, const Copy& copy) noexcept {
   const BlockBytes bytes = sealed.store().block_bytes();
   const Run made{.first_block = sealed.store().blocks(),
                  .tokens = part.live,
+                 .origin = by_origin ? sealed.runs()[part.first].origin : 0,
                  .live = part.live,
                  .shift = sealed.runs()[part.first].shift,
                  .places = places.size()};
@@ -60,7 +74,7 @@ template <class Copy>
         }
         const auto slot = static_cast<std::size_t>(std::countr_zero(left));
         copy(sealed.store().stretch(run.first_block + b), slot, block, to % block_tokens);
-        places.push_back(position(b * block_tokens + slot) - run.shift);
+        places.push_back(position(b * block_tokens + slot) - made.shift - made.origin);
       }
     }
   }
@@ -69,11 +83,11 @@ template <class Copy>
 
 }  // namespace detail
 
-/// Whether codes of these formats may move to other slots. Not so where RoPE is taken out before coding (run=…).
+/// Whether codes of these formats may move to other slots.
 template <KeyPolicy K, ValuePolicy V>
 [[nodiscard]] bool can_compact(const K& keys, const V& values) noexcept {
   if constexpr (RowMovable<K> && RowMovable<V>) {
-    return keys.rows_move() && values.rows_move() && keys.run_tokens() == unlimited_tokens;
+    return keys.rows_move() && values.rows_move();
   } else {
     return false;
   }
@@ -87,16 +101,20 @@ template <KeyPolicy K, ValuePolicy V>
 [[nodiscard]] Result<std::size_t> compact(HeadCache<K, V>& head, double fill = 0.75) {
   if (!can_compact(head.keys(), head.values())) {
     return Error{Errc::invalid_parameter, message(head.keys().describe(), " / ", head.values().describe(),
-                                                  ": codes that depend on their place in a run cannot move to another")};
+                                                  ": codes that depend on others of their block cannot move to another")};
   }
   std::size_t before = 0, after = 0;
   if constexpr (RowMovable<K> && RowMovable<V>) {
     SealedTokens& sealed = head.sequence().sealed;
+    const bool by_origin = detail::needs_origin(head.keys());
     std::size_t blocks = 0, slots = 0;
     for (std::size_t i = 0; i < sealed.runs().size();) {
-      const detail::CompactionPart part = detail::part_at(sealed.runs(), i, fill);
+      const detail::CompactionPart part = detail::part_at(sealed.runs(), i, fill, by_origin);
       if (part.rewritten) blocks += detail::blocks_for(part.live);
-      for (; i < part.end; ++i) slots += part.rewritten ? sealed.runs()[i].live : sealed.runs()[i].is_compacted() ? sealed.runs()[i].tokens : 0;
+      for (; i < part.end; ++i) {
+        const Run& run = sealed.runs()[i];
+        slots += part.rewritten ? run.live : run.is_compacted() ? run.tokens : 0;
+      }
     }
     if (blocks == 0) return std::size_t{0};
     GrowingArray<Run> runs;
@@ -109,10 +127,10 @@ template <KeyPolicy K, ValuePolicy V>
       head.values().copy_row(from.values, slot, to.values, to_slot);
     };
     for (std::size_t i = 0; i < sealed.runs().size();) {
-      const detail::CompactionPart part = detail::part_at(sealed.runs(), i, fill);
+      const detail::CompactionPart part = detail::part_at(sealed.runs(), i, fill, by_origin);
       if (part.rewritten) {
         for (; i < part.end; ++i) before += sealed.runs()[i].blocks();
-        runs.push_back(detail::rewrite(sealed, part, places, copy));
+        runs.push_back(detail::rewrite(sealed, part, by_origin, places, copy));
         after += runs.back().blocks();
         continue;
       }
@@ -122,12 +140,27 @@ template <KeyPolicy K, ValuePolicy V>
         if (!run.is_compacted()) continue;
         const SlotPositions position = sealed.positions_of(run);
         runs.back().places = places.size();
-        for (std::size_t s = 0; s < run.tokens; ++s) places.push_back(position(s) - run.shift);
+        for (std::size_t s = 0; s < run.tokens; ++s) places.push_back(position(s) - run.shift - run.origin);
       }
     }
     sealed.rearrange(std::move(runs), std::move(places));
   }
   return before - after;
+}
+
+/// The same for every head; returns how many blocks fewer there are in all. Errors: as above; heads that came before the one
+/// that failed are compacted, which changes no token.
+template <KeyPolicy K, ValuePolicy V>
+[[nodiscard]] Result<std::size_t> compact(CompressedKVCache<K, V>& cache, double fill = 0.75) {
+  std::size_t sum = 0;
+  for (std::size_t layer = 0; layer < cache.shape().layers; ++layer) {
+    for (std::size_t h = 0; h < cache.shape().kv_heads; ++h) {
+      const auto fewer = compact(cache.head(layer, h), fill);
+      if (!fewer) return Error{fewer.error().code, message("layer ", layer, " head ", h, ": ", fewer.error().message)};
+      sum += *fewer;
+    }
+  }
+  return sum;
 }
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -1,7 +1,9 @@
 // CompressedKVCache: layers × kv heads of HeadCache, each with its own policies (codebooks are per layer and head). Layer 4.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,8 +68,14 @@ class CompressedKVCache {
     PQKV_EXPECTS(layer < shape_.layers && head < shape_.kv_heads);
     return heads_[layer * shape_.kv_heads + head];
   }
-  /// Tokens of one layer (its heads are in step while append_layer is used).
+  /// Tokens of one layer (its heads are in step while append_layer is used and nothing is erased per head).
   [[nodiscard]] std::size_t tokens(std::size_t layer = 0) const noexcept { return head(layer, 0).tokens(); }
+  /// Tokens of all heads together.
+  [[nodiscard]] std::size_t total_tokens() const noexcept {
+    std::size_t sum = 0;
+    for (const Head& head : heads_) sum += head.tokens();
+    return sum;
+  }
 
   /// Room for `tokens` tokens in every head.
   [[nodiscard]] Status reserve(std::size_t tokens) {
@@ -129,6 +137,10 @@ class CompressedKVCache {
   void truncate(std::size_t tokens) noexcept {
     for (Head& head : heads_) head.truncate(tokens);
   }
+  /// Drops the newest `tokens` tokens of every head, however long each is: what speculative decoding takes back.
+  void drop_newest(std::size_t tokens) noexcept {
+    for (Head& head : heads_) head.truncate(head.tokens() - std::min(tokens, head.tokens()));
+  }
   void clear() noexcept {
     for (Head& head : heads_) head.clear();
   }
@@ -136,6 +148,24 @@ class CompressedKVCache {
   [[nodiscard]] Status erase(TokenRange range, Gap gap = Gap::keep) {
     return change([&](Head& head) { return head.prepare_erase(std::span(&range, 1), gap); },
                   [&](Head& head) { head.erase_prepared(std::span(&range, 1), gap); });
+  }
+  /// Other ranges in each head, [layers][kv_heads] lists, in all of them or in none; heads may then differ in length, and
+  /// append_layer and attend_layer serve them as before. Gap::close needs as many erased tokens in each, for one step of the
+  /// engine has one position. Errors: invalid_shape, invalid_parameter, out_of_memory, cache_full.
+  [[nodiscard]] Status erase(std::span<const std::vector<TokenRange>> ranges, Gap gap = Gap::keep) {
+    if (ranges.size() != heads_.size()) {
+      return Error{Errc::invalid_shape, message("ranges for ", ranges.size(), " of ", heads_.size(), " heads")};
+    }
+    for (std::size_t i = 1; i < ranges.size() && gap == Gap::close; ++i) {
+      if (count_of(ranges[i]) == count_of(ranges[0])) continue;
+      return Error{Errc::invalid_parameter, message("closing gaps of ", count_of(ranges[0]), " and ", count_of(ranges[i]),
+                                                    " tokens would leave heads at different positions")};
+    }
+    const auto mine = [&](const Head& head) -> const std::vector<TokenRange>& {
+      return ranges[static_cast<std::size_t>(&head - heads_.data())];
+    };
+    return change([&](Head& head) { return head.prepare_erase(mine(head), gap); },
+                  [&](Head& head) { head.erase_prepared(mine(head), gap); });
   }
   /// HeadCache::shift in every head, or in none.
   [[nodiscard]] Status shift(TokenRange range, std::int64_t delta) {

@@ -246,8 +246,7 @@ class HeadCache {
     }
     const auto [run, slot] = sequence_.sealed.find(behind_kept);
     const BlockStretch stretch = store().stretch(run->first_block + slot / block_tokens);
-    const RunPlace place{run->origin, run->offset + slot / block_tokens * block_tokens};
-    keys_.decode(stretch.keys, slot % block_tokens, place, key);
+    keys_.decode(stretch.keys, slot % block_tokens, sequence_.sealed.place_of(*run, slot), key);
     values_.decode(stretch.values, slot % block_tokens, value);
     if (run->shift != 0) options_.rope->turn(static_cast<double>(run->shift), key);
   }

@@ -21,8 +21,8 @@ struct Run {
   std::size_t offset = 0;   ///< slots of the run they were encoded in that lie before the first block
   std::size_t live = 0;     ///< tokens left
   std::int64_t shift = 0;   ///< positions moved since they were encoded
-  /// A compacted run's tokens stand anywhere (in the order of indices): slot s where number places + s of the sequence's
-  /// list says, before the shift; origin and offset then mean nothing.
+  /// A compacted run's tokens stand anywhere (in the order of indices): slot s as many positions behind the origin as number
+  /// places + s of the sequence's list says, before the shift; offset then means nothing.
   std::size_t places = no_places;
 
   [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
@@ -39,10 +39,11 @@ class SlotPositions {
  public:
   /// Slot s stands at first + s.
   explicit SlotPositions(std::int64_t first) noexcept : first_(first) {}
-  /// Slot s stands at list[s] + shift.
-  SlotPositions(const std::int64_t* list, std::int64_t shift) noexcept : list_(list), first_(shift) {}
+  /// Slot s stands at list[s] + first.
+  SlotPositions(const std::int64_t* list, std::int64_t first) noexcept : list_(list), first_(first) {}
 
-  [[nodiscard]] bool is_list() const noexcept { return list_ != nullptr; }
+  /// Null where slots stand one behind the other.
+  [[nodiscard]] const std::int64_t* list() const noexcept { return list_; }
   [[nodiscard]] std::int64_t operator()(std::size_t slot) const noexcept {
     return list_ != nullptr ? list_[slot] + first_ : first_ + static_cast<std::int64_t>(slot);
   }

@@ -37,7 +37,7 @@ class SealedTokens {
   }
 
   [[nodiscard]] SlotPositions positions_of(const Run& run) const noexcept {
-    if (run.is_compacted()) return {places_.begin() + run.places, run.shift};
+    if (run.is_compacted()) return {places_.begin() + run.places, run.origin + run.shift};
     return SlotPositions(run.origin + run.shift + static_cast<std::int64_t>(run.offset));
   }
 
@@ -136,6 +136,13 @@ class SealedTokens {
     return ~store_.dead(run.first_block + b) & (~0u >> (block_tokens - slots));
   }
 
+  /// The place that makes index `slot` % 32 of the slot's block that of its token.
+  [[nodiscard]] RunPlace place_of(const Run& run, std::size_t slot) const noexcept {
+    const std::size_t before = run.is_compacted() ? static_cast<std::size_t>(*(places_.begin() + run.places + slot))
+                                                  : run.offset + slot;
+    return {run.origin, before - slot % block_tokens};  // may wrap round; adding the index wraps back
+  }
+
   struct Found {
     const Run* run;
     std::size_t slot;
@@ -169,7 +176,8 @@ class SealedTokens {
     return out.runs_.assign(runs_) && out.places_.assign(places_) && store_.fork_into(out.store_);
   }
 
-  /// Loading and compact: blocks one by one (expects room) or filled pages in turn, then the runs over them. False when memory runs out.
+  /// Loading and compact: blocks one by one (expects room) or filled pages in turn, then the runs over them. False when memory
+  /// runs out.
   [[nodiscard]] NewBlock add_block() noexcept {
     const std::size_t block = store_.take();
     return {{}, store_.key_block(block), store_.value_block(block)};

@@ -146,6 +146,27 @@ class CodeSpace {
     isa::best().product_f32(term_columns_.data() + offset, term_stride(), rank(), blocks * block_tokens, queries + dim(),
                             query_width(), count, scores, stride);
   }
+  /// The same for tokens that stand anywhere in the run: token t of `tokens` at places[t].
+  void add_term_at(const float* queries, std::size_t count, const std::int64_t* places, std::size_t tokens, float* scores,
+                   std::size_t stride) const noexcept {
+    constexpr std::size_t slice = 32;  // ranks at a time
+    float columns[slice * block_tokens];
+    for (std::size_t first = 0; first < tokens; first += block_tokens) {
+      const std::size_t here = std::min(block_tokens, tokens - first);
+      for (std::size_t r = 0; r < rank(); r += slice) {
+        const std::size_t ranks = std::min(slice, rank() - r);
+        if (here < block_tokens) std::memset(columns, 0, ranks * block_tokens * sizeof(float));
+        for (std::size_t t = 0; t < here; ++t) {
+          const auto place = static_cast<std::size_t>(places[first + t]);
+          PQKV_EXPECTS(place < parts_.run_tokens);
+          const float* row = parts_.term_rows.data() + place * rank() + r;
+          for (std::size_t i = 0; i < ranks; ++i) columns[i * block_tokens + t] = row[i];
+        }
+        isa::best().product_f32(columns, block_tokens, ranks, block_tokens, queries + dim() + r, query_width(), count,
+                                scores + first, stride);
+      }
+    }
+  }
   /// No less than the positional term of any token of a run, for one query as queries_in wrote it.
   [[nodiscard]] float term_bound(const float* query) const noexcept {
     float sum = 0;

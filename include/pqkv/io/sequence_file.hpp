@@ -1,8 +1,11 @@
-// save and load of one head or one sequence (layers × heads): codes as they are, so what is loaded attends as what was
-// saved, on any instruction set. Beside the pipeline.
+// save and load of one head or one sequence (layers × heads): codes as they are. Beside the pipeline.
+//
+// A file has the same bytes whatever instruction set made it, and what is loaded attends, on any, to the last bit like the
+// sequence that would have been built there, read or mapped. (After edits blocks lie in other pages, over which sums are
+// taken in other pieces: equal to rounding. Between instruction sets tables and exponentials, which are floats, round apart.)
 //
 // Per head four sections: "head" (formats, options, counts), "runs" (runs and erased tokens), "exct" (exact rows), "blks"
-// (pages of 64 blocks as BlockStore has them, the last one shorter). Loading builds a new object, so it is all or nothing.
+// (pages as BlockStore has them, the last one shorter). Loading builds a new object, so it is all or nothing.
 // From a MappedSource (io/mapped_file.hpp) the pages are used where they lie and nothing is read before it is attended to.
 #pragma once
 

@@ -13,7 +13,17 @@
 
 namespace pqkv::inline PQKV_ABI::detail {
 
-inline constexpr std::size_t file_page_blocks = 64;
+/// Calls use(first block, blocks, bytes) for each page of a file of `blocks` blocks. They are as many blocks long as those of
+/// a growing sequence, so that what was only appended to lies in like pages and attends to the last bit alike.
+template <class Use>
+void each_file_page(std::size_t blocks, const BlockBytes& bytes, const Use& use) {
+  std::size_t done = 0;
+  for (std::size_t page = 0; done < blocks; ++page) {
+    const std::size_t count = std::min(BlockStore::page_blocks(page), blocks - done);
+    use(done, count, (bytes.page(count) + archive_alignment - 1) / archive_alignment * archive_alignment);
+    done += count;
+  }
+}
 
 /// What codes of a format mean depends on this; 0 for formats without codebooks.
 template <class Format>
@@ -98,7 +108,7 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   for (const Run& run : head.runs()) {
     if (!run.is_compacted()) continue;
     const SlotPositions position = head.sequence().sealed.positions_of(run);
-    for (std::size_t s = 0; s < run.tokens; ++s) runs.put(position(s) - run.shift);
+    for (std::size_t s = 0; s < run.tokens; ++s) runs.put(position(s) - run.shift - run.origin);
   }
   archive.section(tag("runs"), runs.bytes());
 
@@ -115,15 +125,12 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   const BlockBytes& bytes = head.store().block_bytes();
   static constexpr std::byte zeros[archive_alignment] = {};
   std::vector<std::span<const std::byte>> pieces;
-  for (std::size_t done = 0; done < blocks; done += file_page_blocks) {
-    const std::size_t count = std::min(file_page_blocks, blocks - done);
-    for (std::size_t b = 0; b < count; ++b)
-      pieces.emplace_back(head.store().key_block(numbers_of[done + b]), bytes.key);
+  each_file_page(blocks, bytes, [&](std::size_t done, std::size_t count, std::size_t size) {
+    for (std::size_t b = 0; b < count; ++b) pieces.emplace_back(head.store().key_block(numbers_of[done + b]), bytes.key);
     pieces.emplace_back(zeros, bytes.values_offset(count) - count * bytes.key);
-    for (std::size_t b = 0; b < count; ++b)
-      pieces.emplace_back(head.store().value_block(numbers_of[done + b]), bytes.value);
-    pieces.emplace_back(zeros, (archive_alignment - bytes.page(count) % archive_alignment) % archive_alignment);
-  }
+    for (std::size_t b = 0; b < count; ++b) pieces.emplace_back(head.store().value_block(numbers_of[done + b]), bytes.value);
+    pieces.emplace_back(zeros, size - bytes.page(count));
+  });
   archive.section(tag("blks"), pieces);
 }
 
@@ -184,7 +191,9 @@ template <KeyPolicy K, ValuePolicy V>
   constexpr std::int64_t far = std::int64_t{1} << 60;
   bool misplaced = false;
   if (run.offset == saved_compacted) {
-    for (const std::int64_t place : places) misplaced = misplaced || place > far || place < -far;
+    const std::int64_t least = run_tokens == unlimited_tokens ? -far : 0;
+    const std::int64_t most = run_tokens == unlimited_tokens ? far : static_cast<std::int64_t>(run_tokens) - 1;
+    for (const std::int64_t place : places) misplaced = misplaced || place > most || place < least;
   } else {
     misplaced = run.offset % block_tokens != 0 || run.offset > run_tokens || run.tokens > run_tokens - run.offset;
   }
@@ -202,19 +211,17 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
   using Source = std::remove_cvref_t<decltype(source)>;
   if constexpr (MappedSource<Source>) {
     if (!archive.open(tag("blks"))) return false;
-    const std::size_t full =
-        (bytes.page(file_page_blocks) + archive_alignment - 1) / archive_alignment * archive_alignment;
-    const std::size_t last = blocks % file_page_blocks;
-    const std::size_t tail = (bytes.page(last) + archive_alignment - 1) / archive_alignment * archive_alignment;
-    if (archive.left() != blocks / file_page_blocks * full + (last != 0 ? tail : 0)) {
-      return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
-    }
+    std::size_t total = 0;
+    each_file_page(blocks, bytes, [&](std::size_t, std::size_t, std::size_t size) { total += size; });
+    if (archive.left() != total) return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
     const std::byte* data = archive.take_rest(verify);
-    for (std::size_t done = 0; done < blocks; done += file_page_blocks, data += full) {
-      const std::size_t count = std::min(file_page_blocks, blocks - done);
+    bool room = true;
+    each_file_page(blocks, bytes, [&](std::size_t, std::size_t count, std::size_t size) {
       PageRef page = PageRef::over(data, count, bytes.page(count), source.keeper());
-      if (!page || !sealed.add_filled(std::move(page), count)) return archive.fail("no memory for ", blocks, " blocks");
-    }
+      room = room && page && sealed.add_filled(std::move(page), count);
+      data += size;
+    });
+    if (!room) return archive.fail("no memory for ", blocks, " blocks");
     return archive.close();
   } else {
     if (!archive.open(tag("blks"))) return false;
@@ -222,15 +229,14 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
       return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
     if (!sealed.reserve(blocks, 0)) return archive.fail("no memory or no page for ", blocks, " blocks");
     std::byte padding[archive_alignment];
-    for (std::size_t done = 0; done < blocks; done += file_page_blocks) {
-      const std::size_t count = std::min(file_page_blocks, blocks - done);
-      std::array<SealedTokens::NewBlock, file_page_blocks> made;
+    each_file_page(blocks, bytes, [&](std::size_t, std::size_t count, std::size_t size) {
+      std::array<SealedTokens::NewBlock, BlockStore::full_page> made{};
       for (std::size_t b = 0; b < count; ++b) made[b] = sealed.add_block();
       for (std::size_t b = 0; b < count; ++b) archive.read(made[b].keys, bytes.key);
       archive.read(padding, bytes.values_offset(count) - count * bytes.key);
       for (std::size_t b = 0; b < count; ++b) archive.read(made[b].values, bytes.value);
-      archive.read(padding, (archive_alignment - bytes.page(count) % archive_alignment) % archive_alignment);
-    }
+      archive.read(padding, size - bytes.page(count));
+    });
     return archive.close();
   }
 }

@@ -25,6 +25,7 @@ class Pq6Keys {
   [[nodiscard]] std::size_t dim() const noexcept { return quantizer_.dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return quantizer_.block_bytes(); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return quantizer_.codebook().bytes(); }
+  [[nodiscard]] std::uint64_t codebook_id() const noexcept { return quantizer_.codebook().id(); }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
   [[nodiscard]] std::string describe() const { return "pq6:" + quantizer_.describe(); }
 

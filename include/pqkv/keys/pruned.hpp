@@ -1,6 +1,7 @@
 // PrunedKeys<K>: any key format over some of the channels; the others count as 0. Layer 3b.
 // Xu et al.: ThinK (2025): a channel matters by what it adds to q · k, ‖Q_c K_cᵀ‖_F = ‖Q_c‖·‖K_c‖ over the last queries and
-// all keys of the prompt; 40 to 60 % of the channels of a head may go. Exact windows stay whole, as in the paper.
+// all keys of the prompt (‖Q_c‖ over all query heads that share the kv head); 40 to 60 % of the channels of a head may go.
+// Exact windows stay whole, as in the paper.
 #pragma once
 
 #include <algorithm>
@@ -55,8 +56,9 @@ class PrunedKeys {
                            std::adjacent_find(channels.begin(), channels.end()) == channels.end();
     if (!ascending || channels.empty() || channels.back() >= dim || inner.dim() != channels.size() ||
         channels.size() > max_channels) {
-      return Error{Errc::invalid_shape, message("a format of dim ", inner.dim(), " for ", channels.size(), " channels of rows of ",
-                                                dim, "; they must be ascending, below it and at most ", max_channels)};
+      return Error{Errc::invalid_shape,
+                   message("a format of dim ", inner.dim(), " for ", channels.size(), " channels of rows of ", dim,
+                           "; they must be ascending, below it and at most ", max_channels)};
     }
     return PrunedKeys(std::move(inner), std::make_shared<const std::vector<std::size_t>>(std::move(channels)), dim);
   }
@@ -92,6 +94,11 @@ class PrunedKeys {
     requires RowMovable<K>
   {
     return inner_.rows_move();
+  }
+  [[nodiscard]] bool needs_origin() const noexcept
+    requires requires(const K& keys) { keys.needs_origin(); }
+  {
+    return inner_.needs_origin();
   }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
     requires RowMovable<K>

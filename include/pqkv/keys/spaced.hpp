@@ -65,12 +65,13 @@ class SpacedKeys {
     space_->row_out(spaced, place, index, row);
   }
 
-  /// Not where the space turns with positions: a code then means what it does at its place.
   [[nodiscard]] bool rows_move() const noexcept
     requires RowMovable<K>
   {
-    return inner_.rows_move() && !space_->turns() && run_tokens() == unlimited_tokens;
+    return inner_.rows_move();
   }
+  /// Where the space turns with positions a code is that of a key turned back to its run's origin.
+  [[nodiscard]] bool needs_origin() const noexcept { return space_->turns(); }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
     requires RowMovable<K>
   {
@@ -112,7 +113,10 @@ class SpacedKeys {
         for (std::size_t t = 0; t < span.tokens; ++t) scores[q * stride + t] += table.constant[q];
       }
     }
-    if (space_->has_term()) {
+    if (!space_->has_term()) return;
+    if (span.places != nullptr) {
+      space_->add_term_at(table.spaced.data(), table.queries.count(), span.places, span.tokens, scores, stride);
+    } else {
       space_->add_term(table.spaced.data(), table.queries.count(), span.offset, span.blocks(), scores, stride);
     }
   }

@@ -74,16 +74,20 @@ struct BudgetLimits {
   return share_budget(total, std::vector<double>(places, 1.0), limits);
 }
 
-/// Fewer tokens the deeper the layer: shares fall along half a cosine from 1 in the first layer to `last` in the last one,
-/// never below limits.least. (Yang et al.: PyramidInfer, 2024, whose published settings are a cosine and a least length; there
-/// each layer's length follows from a share of the prompt, here from a total, so that budgets can be compared.)
-[[nodiscard]] inline std::vector<std::size_t> pyramid_budgets(std::size_t total, std::size_t layers, double last,
+/// Fewer tokens the deeper the layer: layer l passes the share r_l = decay + (1 − decay)·(1 + cos(π·l / layers)) / 2 of what it
+/// has on to layer l + 1 (Yang et al.: PyramidInfer, 2024; decay 0.9 for 32 layers, at least 64 tokens beside the newest).
+/// There lengths follow from the prompt's; here the same shares are of a total, so that budgets can be compared. And there
+/// one choice of tokens, by the weights of the newest fifth of the prompt, the newest of them counting 1.2-fold, serves all
+/// heads of a layer and narrows from layer to layer; here every head may choose by any policy (ObservationWindow is nearest).
+[[nodiscard]] inline std::vector<std::size_t> pyramid_budgets(std::size_t total, std::size_t layers, double decay,
                                                               const BudgetLimits& limits = {}) {
-  PQKV_EXPECTS(last >= 0 && last <= 1);
+  PQKV_EXPECTS(decay >= 0 && decay <= 1);
   std::vector<double> shares;
+  double share = 1;
   for (std::size_t l = 0; l < layers; ++l) {
-    const double depth = layers < 2 ? 0 : static_cast<double>(l) / static_cast<double>(layers - 1);
-    shares.push_back(last + (1 - last) * (1 + std::cos(3.141592653589793 * depth)) / 2);
+    shares.push_back(share);
+    const double depth = static_cast<double>(l) / static_cast<double>(layers);
+    share *= decay + (1 - decay) * (1 + std::cos(3.141592653589793 * depth)) / 2;
   }
   return share_budget(total, shares, limits);
 }
@@ -114,7 +118,9 @@ struct BudgetLimits {
 
 /// Head h keeps (b − b/β) + S_h · (b/β · heads), where b = total / heads and the importances S sum to 1: every head gives
 /// 1/β of its budget to a pool that is dealt out by importance (Fu et al.: HeadKV, 2024, where the importance is how often
-/// a head retrieves or reasons in needle tests; β = 1.2 there). Importances ≥ 0 of any scale, [layers · heads]; β ≥ 1.
+/// a head retrieves or reasons in needle tests, and may be sharpened by a power before it is passed; b is there what a head
+/// keeps beyond its observation window: limits.least, when that is the window's length). Importances ≥ 0 of any scale,
+/// [layers · heads]; β ≥ 1, from 1.005 to 10 there.
 [[nodiscard]] inline std::vector<std::size_t> head_budgets(std::size_t total, std::span<const double> importances, double beta,
                                                            const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(beta >= 1);

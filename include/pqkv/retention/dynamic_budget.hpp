@@ -13,8 +13,9 @@ namespace pqkv::inline PQKV_ABI {
 
 /// The smallest budget at which the attention weights of the tokens that stay have a Frobenius norm of at least (1 −
 /// tolerance) of that of all weights, when tokens go one by one, the lowest score first, and the first that would cross the
-/// bound stops it (Ni et al.: DBudgetKV, 2025; tolerance 1 %). `weights` [queries × tokens], as token_weights gives them;
-/// the first `front` and the last `back` tokens never go.
+/// bound stops it (Ni et al.: DBudgetKV, 2025; tolerance 1 %, and there tokens go by position, the oldest behind the first few
+/// first: scores that grow with the index, as SinksAndRecent has them). `weights` [queries × tokens], as token_weights gives
+/// them; the first `front` and the last `back` tokens never go.
 [[nodiscard]] inline std::size_t norm_budget(FloatRows weights, std::span<const float> scores, std::size_t front,
                                              std::size_t back, double tolerance = 0.01) {
   PQKV_EXPECTS(scores.size() == weights.dim);

@@ -80,8 +80,22 @@ class Retainer {
   [[nodiscard]] Status erase(HeadCache<K, V>& head, std::span<const TokenRange> ranges, Gap gap = Gap::keep) {
     if (Status status = check_in_step(head); !status) return status;
     if (Status status = head.erase(ranges, gap); !status) return status;
-    drop(ranges);
+    erased(ranges);
     return {};
+  }
+  /// After somebody else erased these ranges of the head, which the record was in step with.
+  void erased(std::span<const TokenRange> ranges) {
+    std::size_t kept = 0;
+    std::size_t seen = 0;
+    const auto keep_until = [&](std::size_t end) {
+      for (; seen < end; ++seen) record_[kept++] = record_[seen];
+    };
+    for (const TokenRange& range : ranges) {
+      keep_until(range.first);
+      seen = range.end();
+    }
+    keep_until(record_.size());
+    record_.resize(kept);
   }
   template <KeyPolicy K, ValuePolicy V>
   [[nodiscard]] Status truncate(HeadCache<K, V>& head, std::size_t tokens) {
@@ -96,7 +110,7 @@ class Retainer {
                                std::span<const std::int64_t> positions) {
     if (Status status = check_in_step(head); !status) return status;
     if (Status status = head.replace(range, keys, values, positions); !status) return status;
-    drop(std::span(&range, 1));
+    erased(std::span(&range, 1));
     const std::size_t behind_kept = head.sinks().tokens() - keys.count;
     for (std::size_t i = 0; i < keys.count; ++i) {
       record_.insert(record_.begin() + static_cast<std::ptrdiff_t>(behind_kept + i), first_score(keys, values, i));
@@ -183,19 +197,6 @@ class Retainer {
     } else {
       return 0;
     }
-  }
-  void drop(std::span<const TokenRange> ranges) {
-    std::size_t kept = 0;
-    std::size_t seen = 0;
-    const auto keep_until = [&](std::size_t end) {
-      for (; seen < end; ++seen) record_[kept++] = record_[seen];
-    };
-    for (const TokenRange& range : ranges) {
-      keep_until(range.first);
-      seen = range.end();
-    }
-    keep_until(record_.size());
-    record_.resize(kept);
   }
 
   P policy_;

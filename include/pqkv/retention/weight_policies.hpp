@@ -33,7 +33,8 @@ struct AccumulatedAttention {
 };
 
 /// score = the weights that the last queries of the prompt, an observation window, give to the token, summed over window and
-/// group, then pooled over `pool` neighbours, which keeps what stands beside what is looked at (Li et al.: SnapKV, 2024).
+/// group, then pooled over `pool` neighbours, which keeps what stands beside what is looked at (Li et al.: SnapKV, 2024; there
+/// every query head chooses for itself, here those that share a kv head choose together).
 /// Show only the window's queries to Retainer::observe. The window's own tokens stay and are pooled with nothing;
 /// the mean counts neighbours beyond either end as 0.
 struct ObservationWindow {
@@ -67,8 +68,9 @@ struct ObservationWindow {
   }
 };
 
-/// Another policy's scores, but chunks of `size` neighbours stay or go together, by their sum (Liu et al.: ChunkKV, 2025:
-/// observation-window scores without pooling, chunks of 10).
+/// Another policy's scores, but chunks of `size` neighbours stay or go together, by their mean score: for whole chunks the
+/// same order as by their sum (Liu et al.: ChunkKV, 2025: observation-window scores without pooling, chunks of 10; there the
+/// heads of a layer choose together).
 template <RetentionPolicy P>
 struct Chunked {
   P inner;

@@ -32,6 +32,7 @@ class AnyKeys {
     virtual void encode(FloatRows rows, RunPlace place, std::byte* block) const noexcept = 0;
     virtual void decode(const std::byte* block, std::size_t index, RunPlace place, float* row) const noexcept = 0;
     virtual bool rows_move() const noexcept = 0;
+    virtual bool needs_origin() const noexcept = 0;
     virtual void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept = 0;
     virtual const void* kind() const noexcept = 0;
     virtual std::unique_ptr<Table> make_table() const = 0;
@@ -63,6 +64,10 @@ class AnyKeys {
     }
     bool rows_move() const noexcept override {
       if constexpr (RowMovable<P>) return policy.rows_move();
+      return false;
+    }
+    bool needs_origin() const noexcept override {
+      if constexpr (requires { policy.needs_origin(); }) return policy.needs_origin();
       return false;
     }
     void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept override {
@@ -120,6 +125,7 @@ class AnyKeys {
   }
   /// False for formats that are not RowMovable.
   [[nodiscard]] bool rows_move() const noexcept { return policy_->rows_move(); }
+  [[nodiscard]] bool needs_origin() const noexcept { return policy_->needs_origin(); }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept {
     PQKV_EXPECTS(rows_move());
     policy_->copy_row(from, index, to, to_index);
