@@ -45,10 +45,19 @@ for format in pq8:m=4:stages=2 pq8:m=4:stages=2:fit=1:metric=0; do
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
 # The scalar formats of the field, keys alone and values alone.
-for format in kivi4 kivi2 q4_0 turbo4 turbo2 nuq4 nuq2 nuq2:outliers=0 nuq2:run=64:centre=1; do
+for format in kivi4 kivi2 q4_0 turbo4 turbo3 turbo2 nuq4 nuq2 nuq2:outliers=0; do
   arguments+=(--policy "k=$format,v=exact:f16,window=f16")
 done
 for format in int4:g=32 int2:g=32 int2:g=32:fine=2 q4_0 turbo4 turbo2 nuq4 nuq2; do
+  arguments+=(--policy "k=exact:f16,v=$format,window=f16")
+done
+# They in runs and centred, and integers whose scales are sought for the least error.
+for format in kivi2:run=64 kivi4:run=64:centre=1 kivi2:run=64:centre=1 kivi2:search=1 kivi2:search=1:run=64:centre=1 \
+  q4_0:run=64:centre=1 turbo4:run=64:centre=1 turbo3:run=64:centre=1 turbo2:run=64:centre=1 nuq2:run=64:centre=1; do
+  arguments+=(--policy "k=$format,v=exact:f16,window=f16")
+done
+for format in int4:g=32:search=1 int2:g=32:centre=1 int2:g=32:search=1 int2:g=32:search=1:centre=1 \
+  int2:g=64:search=1:centre=1 q4_0:centre=1 turbo2:centre=1; do
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt
