@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # bash examples/kv_report/ablation.sh FOLDER: what each idea in front of product codes does on its own and with the others,
 # on the calibration_* and evaluation_* texts of a folder (queries, keys, values of a model with RoPE base 10,000 and
-# neighbouring pairs). Writes build/ablation.{txt,json,html}. Expects what examples/run.sh installs.
+# neighbouring pairs). Writes build/ablation.{txt,json,html} and build/heavy_tokens.txt. Expects what
+# examples/run.sh installs.
 set -euo pipefail
 if [ $# -ne 1 ]; then
   echo "usage: bash examples/kv_report/ablation.sh FOLDER" >&2
@@ -11,9 +12,10 @@ folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 program=build/examples/examples/kv_report/kv_report
 cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF >/dev/null
-cmake --build build/examples --target kv_report
+cmake --build build/examples --target kv_report heavy_tokens
 
 arguments=(--rope-theta 10000)
+evaluated=()  # files for the study of heavy tokens
 for keys in "$folder"/*_keys.npy; do
   text=${keys%_keys.npy}
   case $(basename "$text") in
@@ -22,6 +24,7 @@ for keys in "$folder"/*_keys.npy; do
     *) continue ;;
   esac
   arguments+=(--${kind}queries "${text}_queries.npy" --${kind}keys "$keys" --${kind}values "${text}_values.npy")
+  [ -n "$kind" ] || evaluated+=(--queries "${text}_queries.npy" --keys "$keys" --values "${text}_values.npy")
 done
 
 # Keys at half a bit and a bit per element, nothing kept exact.
@@ -61,3 +64,4 @@ for format in int4:g=32:search=1 int2:g=32:centre=1 int2:g=32:search=1 int2:g=32
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt
+"${program%kv_report}heavy_tokens" "${evaluated[@]}" | tee build/heavy_tokens.txt
