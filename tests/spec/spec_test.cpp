@@ -184,6 +184,12 @@ TEST_CASE("formats without centroids ask for a space alone") {
     CHECK_FALSE(make_values(spec(format, ":centre=1"), 64));
     CHECK_FALSE(make_values(spec(format, ":centre=1"), 64, space));
   }
+  // Levels tell which channels are fine, as ever, and bring the space with them.
+  const auto fine = spec("int2", ":fine=2:centre=1");
+  CHECK(value_codebook_request(fine, 64).value()->shape == CodebookShape{64, 64, 4});
+  const auto levels = Codebook::make({64, 64, 4}, normal_floats(256, 1), random_space(64, {.mean = true})).value();
+  CHECK(make_values(fine, 64, levels).value().describe() == "int2:g=32:fine=2:centre=1");
+  CHECK_FALSE(make_values(fine, 64, still));
   CHECK_FALSE(Codebook::make(CodebookShape::of_space(64), {}));
   CHECK_FALSE(Pq8Keys::make(space));
   CHECK_FALSE(Nuq2Keys::make(space));

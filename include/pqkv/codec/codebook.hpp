@@ -79,10 +79,9 @@ struct CodebookShape {
 
 class Codebook {
  public:
-  /// `centroids`: [code][width][centroid], finite, in the coordinates of `space` where one is given (and with no centroids
-  /// one must be). `gains` (keys):
-  /// [code][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
-  /// Errors: invalid_shape, invalid_data.
+  /// `centroids`: [code][width][centroid], finite, in the coordinates of `space` where one is given (there must be one where
+  /// there are no centroids). `gains` (keys): [code][centroid], finite, or none: what a score gains per squared length of
+  /// the query's piece (train/mass.hpp). Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
                                                                     const std::vector<float>& centroids,
                                                                     std::shared_ptr<const CodeSpace> space = nullptr,
