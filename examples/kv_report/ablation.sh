@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # bash examples/kv_report/ablation.sh FOLDER: what each idea in front of product codes does on its own and with the others,
 # on the calibration_* and evaluation_* texts of a folder (queries, keys, values of a model with RoPE base 10,000 and
-# neighbouring pairs). Writes build/ablation.{txt,json,html}. Expects what examples/run.sh installs.
+# neighbouring pairs). Writes build/ablation.{txt,json,html} and build/heavy_tokens.txt. Expects what
+# examples/run.sh installs.
 set -euo pipefail
 if [ $# -ne 1 ]; then
   echo "usage: bash examples/kv_report/ablation.sh FOLDER" >&2
@@ -11,9 +12,10 @@ folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 program=build/examples/examples/kv_report/kv_report
 cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF >/dev/null
-cmake --build build/examples --target kv_report
+cmake --build build/examples --target kv_report heavy_tokens
 
 arguments=(--rope-theta 10000)
+evaluated=()  # files for the study of heavy tokens
 for keys in "$folder"/*_keys.npy; do
   text=${keys%_keys.npy}
   case $(basename "$text") in
@@ -22,6 +24,7 @@ for keys in "$folder"/*_keys.npy; do
     *) continue ;;
   esac
   arguments+=(--${kind}queries "${text}_queries.npy" --${kind}keys "$keys" --${kind}values "${text}_values.npy")
+  [ -n "$kind" ] || evaluated+=(--queries "${text}_queries.npy" --keys "$keys" --values "${text}_values.npy")
 done
 
 # Keys at half a bit and a bit per element, nothing kept exact.
@@ -45,10 +48,20 @@ for format in pq8:m=4:stages=2 pq8:m=4:stages=2:fit=1:metric=0; do
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
 # The scalar formats of the field, keys alone and values alone.
-for format in kivi4 kivi2 q4_0 turbo4 turbo2 nuq4 nuq2 nuq2:outliers=0 nuq2:run=64:centre=1; do
+for format in kivi4 kivi2 q4_0 turbo4 turbo3 turbo2 nuq4 nuq2 nuq2:outliers=0; do
   arguments+=(--policy "k=$format,v=exact:f16,window=f16")
 done
 for format in int4:g=32 int2:g=32 int2:g=32:fine=2 q4_0 turbo4 turbo2 nuq4 nuq2; do
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
+# They in runs and centred, and integers whose scales are sought for the least error.
+for format in kivi2:run=64 kivi4:run=64:centre=1 kivi2:run=64:centre=1 kivi2:search=1 kivi2:search=1:run=64:centre=1 \
+  q4_0:run=64:centre=1 turbo4:run=64:centre=1 turbo3:run=64:centre=1 turbo2:run=64:centre=1 nuq2:run=64:centre=1; do
+  arguments+=(--policy "k=$format,v=exact:f16,window=f16")
+done
+for format in int4:g=32:search=1 int2:g=32:centre=1 int2:g=32:search=1 int2:g=32:search=1:centre=1 \
+  int2:g=64:search=1:centre=1 q4_0:centre=1 turbo2:centre=1; do
+  arguments+=(--policy "k=exact:f16,v=$format,window=f16")
+done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt
+"${program%kv_report}heavy_tokens" "${evaluated[@]}" | tee build/heavy_tokens.txt

@@ -53,7 +53,10 @@ TEST_CASE("every mistake in a spec is named") {
   mentions("k=exact,v=int2:fine=64", "64 fine channels of 64: choose 1..64, fewer than dim");
   mentions("k=exact,v=int2:fine=65", "65 of 64 channels");
   mentions("k=exact,v=int2:importance=1", "there is no fine=N");
-  mentions("k=kivi4:g=32,v=int4", "no parameter 'g'; it takes no parameters");
+  mentions("k=kivi4:g=32,v=int4", "no parameter 'g'; it takes search=1, run, centre");
+  mentions("k=kivi2:search=2,v=int4", "search=2: choose 0 or 1");
+  mentions("k=kivi2:search=1,v=int2:search=1:g=16", "no error");
+  mentions("k=exact,v=int4:search=x", "search=x: choose 0 or 1");
   mentions("k=turbo4:seed=x,v=turbo3:seed=7", "'x' is not a number for seed");
   mentions("k=turbo4:seed=7,v=turbo2", "no error");
   mentions("k=pq8,v=int5", "unknown value format 'int5'");
@@ -120,7 +123,7 @@ TEST_CASE("mistakes in what is to be fitted are named") {
 TEST_CASE("a codebook must come with the space that the spec asks for") {
   const auto spaced = Codebook::make({64, 8, 256}, normal_floats(64 * 256, 1), random_space(64, {.mapped = true})).value();
   const auto plain = random_codebook(64, 8, 256);
-  for (const char* format : {"pq8:m=8:rotate=opq", "pq8:m=8:metric=1", "pq8:m=8:centre=1"}) {
+  for (const char* format : {"pq8:m=8:rotate=opq", "pq8:m=8:metric=1"}) {
     const auto spec = parse_format_spec(format).value();
     const auto keys = make_keys(spec, 64, plain);
     REQUIRE_FALSE(keys);
@@ -137,6 +140,59 @@ TEST_CASE("a codebook must come with the space that the spec asks for") {
   CHECK(runs.describe() == "pq8:m=8:run=32:centre=1");
   CHECK(runs.run_tokens() == 32);
   CHECK_FALSE(make_values(parse_format_spec("pq8:m=8:centre=1").value(), 64, turning));
+  const auto refused = [&](const char* text, const std::shared_ptr<const Codebook>& book, const char* reason) {
+    const auto keys = make_keys(parse_format_spec(text).value(), 64, book);
+    REQUIRE_FALSE(keys);
+    CHECK(keys.error().message == message("format 'pq8' ", reason));
+  };
+  refused("pq8:m=8:run=64:centre=1", turning, "asks for run=64, and its codebook's space has run=32 (0: none)");
+  refused("pq8:m=8:centre=1", turning, "asks for run=0, and its codebook's space has run=32 (0: none)");
+  refused("pq8:m=8:run=32", turning, "asks for centre=0, and its codebook's space has a mean");
+  refused("pq8:m=8:centre=1", spaced, "asks for centre=1, and its codebook's space has no mean");
+}
+
+TEST_CASE("formats without centroids ask for a space alone") {
+  const auto space = Codebook::make(CodebookShape::of_space(64), {},
+                                    random_space(64, {.rotary = 64, .run_tokens = 32, .mean = true})).value();
+  const auto still = Codebook::make(CodebookShape::of_space(64), {}, random_space(64, {.mean = true})).value();
+  const auto spec = [](std::string format, const char* parameters) { return parse_format_spec(format + parameters).value(); };
+  for (const char* format : {"kivi8", "kivi4", "kivi2", "q8_0", "q4_0", "turbo4", "turbo3", "turbo2"}) {
+    INFO(format);
+    CHECK_FALSE(key_codebook_request(spec(format, ""), 64).value().has_value());
+    const auto request = key_codebook_request(spec(format, ":run=32:centre=1"), 64).value();
+    REQUIRE(request);
+    CHECK(*request == CodebookRequest{CodebookShape::of_space(64), {.run_tokens = 32, .centre = true}});
+    const auto keys = make_keys(spec(format, ":run=32:centre=1"), 64, space);
+    REQUIRE(keys);
+    CHECK(keys->describe() == message(format, ":run=32:centre=1"));
+    CHECK(keys->run_tokens() == 32);
+    // A codebook that is not asked for changes nothing.
+    CHECK(make_keys(spec(format, ""), 64, space).value().describe() == format);
+    CHECK(make_keys(spec(format, ":run=32:centre=1"), 64).error().message ==
+          message("format '", format, "' needs a codebook of dim 64 with a fitted space and no centroids, and got none"));
+    CHECK(make_keys(spec(format, ":run=32:centre=1"), 64, random_codebook(64, 8, 16)).error().message ==
+          message("format '", format, "' needs a codebook of dim 64 with a fitted space and no centroids, and got dim 64 with 8 "
+                  "subspaces of 16 centroids"));
+  }
+  for (const char* format : {"int8:g=16", "int4:g=16", "int2:g=16", "int2:g=16:search=1", "q8_0", "q4_0", "turbo4", "turbo3", "turbo2"}) {
+    INFO(format);
+    CHECK_FALSE(value_codebook_request(spec(format, ""), 64).value().has_value());
+    const auto request = value_codebook_request(spec(format, ":centre=1"), 64).value();
+    REQUIRE(request);
+    CHECK(*request == CodebookRequest{CodebookShape::of_space(64), {.centre = true}});
+    CHECK(make_values(spec(format, ":centre=1"), 64, still).value().describe() == message(format, ":centre=1"));
+    CHECK_FALSE(make_values(spec(format, ":centre=1"), 64));
+    CHECK_FALSE(make_values(spec(format, ":centre=1"), 64, space));
+  }
+  // Levels tell which channels are fine, as ever, and bring the space with them.
+  const auto fine = spec("int2", ":fine=2:centre=1");
+  CHECK(value_codebook_request(fine, 64).value()->shape == CodebookShape{64, 64, 4});
+  const auto levels = Codebook::make({64, 64, 4}, normal_floats(256, 1), random_space(64, {.mean = true})).value();
+  CHECK(make_values(fine, 64, levels).value().describe() == "int2:g=32:fine=2:centre=1");
+  CHECK_FALSE(make_values(fine, 64, still));
+  CHECK_FALSE(Codebook::make(CodebookShape::of_space(64), {}));
+  CHECK_FALSE(Pq8Keys::make(space));
+  CHECK_FALSE(Nuq2Keys::make(space));
 }
 
 TEST_CASE("the list of formats has every parameter") {

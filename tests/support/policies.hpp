@@ -51,6 +51,7 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   policies.emplace_back(Kivi8Keys::make(dim).value());
   policies.emplace_back(Kivi4Keys::make(dim).value());
   policies.emplace_back(Kivi2Keys::make(dim).value());
+  policies.emplace_back(Kivi4Keys::make(dim, IntegerFit::least_error).value());
   if (dim % 32 == 0) {
     policies.emplace_back(Q8Keys::make(dim).value());
     policies.emplace_back(Q4Keys::make(dim).value());
@@ -76,6 +77,9 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   sparse(Kivi2Keys::make(dim).value(), 5);
   spaced(SparseKeys<Nuq2Keys>::make(Nuq2Keys::make(random_codebook(dim, dim, 4)).value()).value(), space_choices(dim, true)[2]);
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
+  spaced(Kivi2Keys::make(dim, IntegerFit::least_error).value(), space_choices(dim, true)[2]);
+  spaced(Turbo3Keys::make(dim).value(), space_choices(dim, true)[2]);
+  if (dim % 32 == 0) spaced(Q4Keys::make(dim).value(), space_choices(dim, true)[2]);
   std::vector<std::size_t> channels;
   for (std::size_t c = 0; c < dim; ++c) {
     if (c % 4 != 1) channels.push_back(c);
@@ -101,6 +105,7 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
     policies.emplace_back(Int8Values::make(dim, group).value());
     policies.emplace_back(Int4Values::make(dim, group).value());
     policies.emplace_back(Int2Values::make(dim, group).value());
+    policies.emplace_back(Int2Values::make(dim, group, IntegerFit::least_error).value());
   }
   for (const std::size_t width : {2, 4, 16}) {
     policies.emplace_back(Pq8Values::make(random_codebook(dim, dim / width, 256)).value());
@@ -136,6 +141,7 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   policies.emplace_back(MixedValues<Int4Values>::make(Int4Values::make(dim, 0).value(), {3}).value());
   sparse(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), 5);
   spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
+  spaced(Turbo4Values::make(dim).value(), space_choices(dim, false)[0]);
   return policies;
 }
 

@@ -8,7 +8,8 @@ TEST_CASE("codebooks in fitted spaces come back from their files as they were") 
   // Every part of a space is there for one of these; positions turn all of a row's elements or half of them.
   const Words specs = {"--cache", "k=pq8:m=2:run=32:centre=1:metric=1:rotate=opq,v=pq8:m=2:centre=1:metric=1:rotate=opq",
                        "--cache", "k=pq4:m=4:run=64:rotate=deal,v=pq4:m=4:centre=1,sinks=2,recent=4",
-                       "--cache", "k=pq4:m=4:metric=1,v=pq4:m=4:rotate=opq;k=pq4:m=8:run=16:centre=1:importance=1:mass=1,v=exact"};
+                       "--cache", "k=pq4:m=4:metric=1,v=pq4:m=4:rotate=opq;k=pq4:m=8:run=16:centre=1:importance=1:mass=1,v=exact",
+                       "--cache", "k=kivi2:run=64:centre=1,v=turbo2:centre=1;k=kivi4:run=64:centre=1:search=1,v=int2:g=16"};
   for (const std::size_t rotary : {16, 8}) {
     INFO("rotary " << rotary);
     const Files in(rotary);
@@ -21,8 +22,8 @@ TEST_CASE("codebooks in fitted spaces come back from their files as they were") 
     const auto from_files = objects(read(json));
     REQUIRE(tiny(perplexity + Words{"--calibration", in.path("calibration.npy")}).code == 0);
     const auto trained_here = objects(read(json));
-    REQUIRE(from_files.size() == 3);
-    for (std::size_t row = 0; row < 3; ++row) {
+    REQUIRE(from_files.size() == 4);
+    for (std::size_t row = 0; row < 4; ++row) {
       for (const char* name : {"mean_nll", "kld_mean", "kld_p99", "top1_equal", "key_bits", "value_bits"}) {
         CHECK(field(from_files[row], name) == field(trained_here[row], name));
       }
@@ -30,6 +31,21 @@ TEST_CASE("codebooks in fitted spaces come back from their files as they were") 
     }
     CHECK(field(from_files[2], "key_bits") == (1 + 4) / 2.0);  // a run of 16 tokens fills half of its block
   }
+}
+
+TEST_CASE("formats without centroids share one space, and are refused without it") {
+  const Files in;
+  const std::string books = in.path("books");
+  REQUIRE(tiny(in.command("calibrate", "calibration.npy") +
+               Words{"--cache", "k=kivi2:run=32:centre=1,v=exact", "-o", books}).code == 0);
+  const Words perplexity = in.command("perplexity", "evaluation.npy") + Words{"--chunks", "1", "--codebooks", books, "--cache"};
+  for (const char* keys : {"kivi2", "kivi4:search=1", "turbo3"}) {
+    const Outcome shared = tiny(perplexity + Words{pqkv::message("k=", keys, ":run=32:centre=1,v=exact")});
+    INFO(keys << ": " << shared.err);
+    CHECK(shared.code == 0);
+  }
+  refused(perplexity + Words{"k=kivi2:run=64:centre=1,v=exact"},
+          "format 'kivi2' needs a codebook of dim 16 with a fitted space and no centroids, and got none");
 }
 
 TEST_CASE("a codebook's file that is missing or damaged is refused by its name") {

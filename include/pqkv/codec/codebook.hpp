@@ -25,12 +25,16 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// dim = subspaces · width; 16, 64 or 256 centroids per code, `stages` codes per subspace; or, where subspaces are single
-/// channels, 4 or 8 levels each.
+/// channels, 4 or 8 levels each; or no centroids at all, where a format wants nothing but the space in front (of_space).
 struct CodebookShape {
   std::size_t dim = 0;
   std::size_t subspaces = 0;
   std::size_t centroids = 0;
   std::size_t stages = 1;
+
+  /// Of a codebook that is nothing but a CodeSpace, for formats without centroids.
+  [[nodiscard]] static constexpr CodebookShape of_space(std::size_t dim) noexcept { return {dim, 1, 0, 1}; }
+  [[nodiscard]] constexpr bool is_space() const noexcept { return centroids == 0 && subspaces == 1 && stages == 1; }
 
   static constexpr std::size_t max_stages = 4, max_codes = 256, max_staged_width = 256;
 
@@ -49,6 +53,7 @@ struct CodebookShape {
   if (shape.dim == 0 || shape.dim > 4096) {
     return Error{Errc::invalid_shape, message("dim ", shape.dim, " is not in 1..4096")};
   }
+  if (shape.is_space()) return {};
   const bool levels = shape.subspaces == shape.dim && shape.stages == 1 && (shape.centroids == 4 || shape.centroids == 8);
   if (!levels && shape.centroids != 16 && shape.centroids != 64 && shape.centroids != 256) {
     return Error{Errc::invalid_shape, message(shape.centroids, " centroids per code; choose 16, 64 or 256")};
@@ -74,9 +79,9 @@ struct CodebookShape {
 
 class Codebook {
  public:
-  /// `centroids`: [code][width][centroid], finite, in the coordinates of `space` where one is given. `gains` (keys):
-  /// [code][centroid], finite, or none: what a score gains per squared length of the query's piece (train/mass.hpp).
-  /// Errors: invalid_shape, invalid_data.
+  /// `centroids`: [code][width][centroid], finite, in the coordinates of `space` where one is given (there must be one where
+  /// there are no centroids). `gains` (keys): [code][centroid], finite, or none: what a score gains per squared length of
+  /// the query's piece (train/mass.hpp). Errors: invalid_shape, invalid_data.
   [[nodiscard]] static Result<std::shared_ptr<const Codebook>> make(const CodebookShape& shape,
                                                                     const std::vector<float>& centroids,
                                                                     std::shared_ptr<const CodeSpace> space = nullptr,
@@ -84,6 +89,9 @@ class Codebook {
     if (Status status = check(shape); !status) return status.error();
     if (space != nullptr && space->dim() != shape.dim) {
       return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " in a space of dim ", space->dim())};
+    }
+    if (shape.is_space() && space == nullptr) {
+      return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " with neither centroids nor a space")};
     }
     if (centroids.size() != shape.floats()) {
       return Error{Errc::invalid_shape, message("a codebook of dim ", shape.dim, " with ", shape.stages, " stages of ",
@@ -133,7 +141,7 @@ class Codebook {
         space_(std::move(space)),
         gains_(std::move(gains)) {
     if (!centroids_.grow(centroids.size())) __builtin_trap();
-    std::memcpy(centroids_.data(), centroids.data(), centroids.size() * sizeof(float));
+    if (!centroids.empty()) std::memcpy(centroids_.data(), centroids.data(), centroids.size() * sizeof(float));
     const std::size_t count = shape_.centroids;
     for (std::size_t s = 0; s < shape_.codes(); ++s) {
       for (std::size_t c = 0; c < count; ++c) {

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "pqkv/base/result.hpp"
+#include "pqkv/codec/integer_fit.hpp"
 #include "pqkv/codec/level_codes.hpp"
 #include "pqkv/codec/rows_buffer.hpp"
 #include "pqkv/policy.hpp"
@@ -34,19 +35,22 @@ class ChannelIntegerKeys {
     RowsBuffer queries;
   };
 
+  /// `fit`: scales from a channel's range, as in KIVI, or sought for the least error (codec/integer_fit.hpp).
   /// Errors: invalid_shape unless dim is in 1..1024.
-  [[nodiscard]] static Result<ChannelIntegerKeys> make(std::size_t dim) {
+  [[nodiscard]] static Result<ChannelIntegerKeys> make(std::size_t dim, IntegerFit fit = IntegerFit::range) {
     if (dim == 0 || dim > max_dim) {
       return Error{Errc::invalid_shape, message(name, " keys need a dim in 1..", max_dim, ", not ", dim)};
     }
-    return ChannelIntegerKeys(dim);
+    return ChannelIntegerKeys(dim, fit);
   }
 
   [[nodiscard]] std::size_t dim() const noexcept { return dim_; }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return dim_ * (2 * sizeof(f16) + unit_bytes<bits>); }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return 0; }
   [[nodiscard]] std::size_t run_tokens() const noexcept { return unlimited_tokens; }
-  [[nodiscard]] std::string describe() const { return std::string(name); }
+  [[nodiscard]] std::string describe() const {
+    return message(name, fit_ == IntegerFit::least_error ? ":search=1" : "");
+  }
 
   /// Elements beyond ±65504, the range of the f16 scales and least elements, saturate. Missing tokens repeat the last.
   void encode(FloatRows rows, RunPlace /*place*/, std::byte* block) const noexcept {
@@ -63,6 +67,9 @@ class ChannelIntegerKeys {
       f16 least[channels_at_once];
       std::uint8_t codes[channels_at_once * block_tokens];
       kernels.integer_encode(channels, count * block_tokens, block_tokens, most, scales, least, codes);
+      for (std::size_t c = 0; c < count && fit_ == IntegerFit::least_error; ++c) {
+        fit_integers(channels + c * block_tokens, block_tokens, most, scales[c], least[c], codes + c * block_tokens);
+      }
       std::memcpy(block + first * sizeof(f16), scales, count * sizeof(f16));
       std::memcpy(block + (dim_ + first) * sizeof(f16), least, count * sizeof(f16));
       for (std::size_t c = 0; c < count; ++c) {
@@ -113,7 +120,7 @@ class ChannelIntegerKeys {
   static constexpr int middle = bits == 8 ? 128 : 0;
   static constexpr auto levels = integer_levels<bits>();
 
-  explicit ChannelIntegerKeys(std::size_t dim) noexcept : dim_(dim) {}
+  ChannelIntegerKeys(std::size_t dim, IntegerFit fit) noexcept : dim_(dim), fit_(fit) {}
 
   [[nodiscard]] std::uint8_t* units(std::byte* block) const noexcept {
     return reinterpret_cast<std::uint8_t*>(block + 2 * dim_ * sizeof(f16));
@@ -133,6 +140,7 @@ class ChannelIntegerKeys {
   }
 
   std::size_t dim_;
+  IntegerFit fit_;
 };
 
 using Kivi8Keys = ChannelIntegerKeys<8>;

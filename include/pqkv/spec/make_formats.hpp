@@ -70,6 +70,22 @@ template <class Any, template <class> class Spaced, class Inner>
   return Any(std::move(*spaced));
 }
 
+/// The space of a codebook that may not be there.
+[[nodiscard]] inline std::shared_ptr<const CodeSpace> space_of(const std::shared_ptr<const Codebook>& codebook) {
+  return codebook == nullptr ? nullptr : codebook->space();
+}
+
+/// What formats without centroids take: the space alone, where anything is to be in it.
+template <bool keys>
+[[nodiscard]] Result<std::optional<CodebookRequest>> space_codebook(const FormatSpec& spec, std::size_t dim) {
+  const auto fit = parse_fit(spec, keys);
+  if (!fit) return fit.error();
+  if (!fit->any()) return std::optional<CodebookRequest>{};
+  const CodebookShape shape = CodebookShape::of_space(dim);
+  if (Status status = check(shape); !status) return Error{status.error().code, message(spec.name, ": ", status.error().message)};
+  return std::optional(CodebookRequest{shape, *fit});
+}
+
 /// The format itself, or behind the codebook's space.
 template <class Any, class Concrete, template <class> class Spaced>
 [[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
@@ -79,6 +95,10 @@ template <class Any, class Concrete, template <class> class Spaced>
   return in_space<Any, Spaced>(std::move(*made), space);
 }
 
+inline constexpr std::string_view kivi_parameters = "search run centre";
+inline constexpr std::string_view turbo_key_parameters = "seed run centre";
+inline constexpr std::string_view turbo_value_parameters = "seed centre";
+inline constexpr std::string_view integer_parameters = "g search fine centre importance";
 inline constexpr std::string_view level_key_parameters = "outliers run centre importance";
 inline constexpr std::string_view level_value_parameters = "outliers centre importance";
 
@@ -113,16 +133,34 @@ template <class Any, class Concrete, template <class> class Sparse, template <cl
   return in_space<Any, Spaced>(std::move(*sparse), space);
 }
 
-/// A format that is fixed by its dim.
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_plain(const FormatSpec&, std::size_t dim, std::shared_ptr<const Codebook>) {
-  auto made = Concrete::make(dim);
-  if (!made) return made.error();
-  return Any(std::move(*made));
+/// search=1: scales of integers are sought for the least error.
+[[nodiscard]] inline Result<IntegerFit> parse_integer_fit(const FormatSpec& spec) {
+  const std::string* text = spec.find("search");
+  if (text == nullptr) return IntegerFit::range;
+  const auto on = parse_switch(*text, "search");
+  if (!on) return on.error();
+  return *on ? IntegerFit::least_error : IntegerFit::range;
 }
 
-template <class Any, class Concrete>
-[[nodiscard]] Result<Any> make_turbo(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook>) {
+template <class Concrete>
+[[nodiscard]] Result<AnyKeys> make_kivi(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> space) {
+  const auto fit = parse_integer_fit(spec);
+  if (!fit) return fit.error();
+  auto made = Concrete::make(dim, *fit);
+  if (!made) return made.error();
+  return in_space<AnyKeys, SpacedKeys>(std::move(*made), space_of(space));
+}
+
+/// A format that is fixed by its dim, or it behind a space.
+template <class Any, class Concrete, template <class> class Spaced>
+[[nodiscard]] Result<Any> make_plain(const FormatSpec&, std::size_t dim, std::shared_ptr<const Codebook> space) {
+  auto made = Concrete::make(dim);
+  if (!made) return made.error();
+  return in_space<Any, Spaced>(std::move(*made), space_of(space));
+}
+
+template <class Any, class Concrete, template <class> class Spaced>
+[[nodiscard]] Result<Any> make_turbo(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> space) {
   std::size_t seed = 1;
   if (const std::string* text = spec.find("seed")) {
     const auto parsed = parse_number(*text, "seed");
@@ -131,7 +169,7 @@ template <class Any, class Concrete>
   }
   auto made = Concrete::make(dim, seed);
   if (!made) return made.error();
-  return Any(std::move(*made));
+  return in_space<Any, Spaced>(std::move(*made), space_of(space));
 }
 
 /// Fine channels of integer values; 0: none.
@@ -148,11 +186,11 @@ template <class Any, class Concrete>
   if (spec.find("importance") != nullptr) {
     return Error{Errc::invalid_parameter, message(spec.name, ": importance says which channels are fine; there is no fine=N")};
   }
-  return std::optional<CodebookRequest>{};
+  return space_codebook<false>(spec, dim);
 }
 
 template <std::size_t bits>
-[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> levels) {
+[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook) {
   std::size_t group = 32;
   if (const std::string* text = spec.find("g")) {
     if (*text == "row") {
@@ -164,15 +202,18 @@ template <std::size_t bits>
       group = *parsed;
     }
   }
-  auto made = IntegerValues<bits>::make(dim, group);
+  const auto fit = parse_integer_fit(spec);
+  if (!fit) return fit.error();
+  auto made = IntegerValues<bits>::make(dim, group, *fit);
   if (!made) return made.error();
   const auto fine = parse_fine(spec, dim);
   if (!fine) return fine.error();
-  if (*fine == 0) return AnyValues(std::move(*made));
+  const auto space = space_of(codebook);
+  if (*fine == 0) return in_space<AnyValues, SpacedValues>(std::move(*made), space);
   if (*fine > dim) return Error{Errc::invalid_parameter, message("fine=", *fine, " of ", dim, " channels")};
-  auto mixed = MixedValues<IntegerValues<bits>>::make(std::move(*made), widest_channels(*levels, *fine));
+  auto mixed = MixedValues<IntegerValues<bits>>::make(std::move(*made), widest_channels(*codebook, *fine));
   if (!mixed) return mixed.error();
-  return AnyValues(std::move(*mixed));
+  return in_space<AnyValues, SpacedValues>(std::move(*mixed), space);
 }
 
 }  // namespace pqkv::inline PQKV_ABI::detail

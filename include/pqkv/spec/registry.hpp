@@ -27,6 +27,8 @@ struct Format {
 };
 
 [[nodiscard]] inline std::span<const Format<AnyKeys>> key_formats() {
+  static constexpr std::string_view spaced_keys = "run, centre";
+  static constexpr std::string_view seeded_keys = "seed=N of the rotation (default 1), run, centre";
   static const Format<AnyKeys> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyKeys, ExactKeys>},
@@ -39,22 +41,22 @@ struct Format {
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
        detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
-      {"kivi8", "no parameters", "8 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
-       detail::make_plain<AnyKeys, Kivi8Keys>},
-      {"kivi4", "no parameters", "4 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
-       detail::make_plain<AnyKeys, Kivi4Keys>},
-      {"kivi2", "no parameters", "2 bits, scale and offset per channel and block of 32 tokens", "", detail::no_codebook,
-       detail::make_plain<AnyKeys, Kivi2Keys>},
-      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
-       detail::make_plain<AnyKeys, Q8Keys>},
-      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
-       detail::make_plain<AnyKeys, Q4Keys>},
-      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo4Keys>},
-      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo3Keys>},
-      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyKeys, Turbo2Keys>},
+      {"kivi8", "search=1, run, centre", "8 bits, scale and offset per channel and block of 32 tokens",
+       detail::kivi_parameters, detail::space_codebook<true>, detail::make_kivi<Kivi8Keys>},
+      {"kivi4", "search=1, run, centre", "4 bits, scale and offset per channel and block of 32 tokens",
+       detail::kivi_parameters, detail::space_codebook<true>, detail::make_kivi<Kivi4Keys>},
+      {"kivi2", "search=1, run, centre", "2 bits, scale and offset per channel and block of 32 tokens",
+       detail::kivi_parameters, detail::space_codebook<true>, detail::make_kivi<Kivi2Keys>},
+      {"q8_0", spaced_keys, "ggml's q8_0: 8 bits, a scale per token and 32 channels", detail::space_key_parameters,
+       detail::space_codebook<true>, detail::make_plain<AnyKeys, Q8Keys, SpacedKeys>},
+      {"q4_0", spaced_keys, "ggml's q4_0: 4 bits, a scale per token and 32 channels", detail::space_key_parameters,
+       detail::space_codebook<true>, detail::make_plain<AnyKeys, Q4Keys, SpacedKeys>},
+      {"turbo4", seeded_keys, "4 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_key_parameters, detail::space_codebook<true>, detail::make_turbo<AnyKeys, Turbo4Keys, SpacedKeys>},
+      {"turbo3", seeded_keys, "3 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_key_parameters, detail::space_codebook<true>, detail::make_turbo<AnyKeys, Turbo3Keys, SpacedKeys>},
+      {"turbo2", seeded_keys, "2 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_key_parameters, detail::space_codebook<true>, detail::make_turbo<AnyKeys, Turbo2Keys, SpacedKeys>},
       {"nuq4", "outliers=0..5 percent (default 1), run, centre, importance", "16 levels per channel, outliers apart",
        detail::level_key_parameters, detail::level_codebook<4, true>,
        detail::make_nuq<AnyKeys, Nuq4Keys, SparseKeys, SpacedKeys>},
@@ -69,15 +71,17 @@ struct Format {
 }
 
 [[nodiscard]] inline std::span<const Format<AnyValues>> value_formats() {
-  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), fine=N channels in f16";
+  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), search=1, fine=N channels in f16, centre";
+  static constexpr std::string_view spaced_values = "centre";
+  static constexpr std::string_view seeded_values = "seed=N of the rotation (default 1), centre";
   static const Format<AnyValues> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyValues, ExactValues>},
-      {"int8", groups, "8 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
+      {"int8", groups, "8 bits, scale and offset per token and group", detail::integer_parameters, detail::integer_codebook,
        detail::make_integer<8>},
-      {"int4", groups, "4 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
+      {"int4", groups, "4 bits, scale and offset per token and group", detail::integer_parameters, detail::integer_codebook,
        detail::make_integer<4>},
-      {"int2", groups, "2 bits, scale and offset per token and group", "g fine importance", detail::integer_codebook,
+      {"int2", groups, "2 bits, scale and offset per token and group", detail::integer_parameters, detail::integer_codebook,
        detail::make_integer<2>},
       {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
@@ -85,16 +89,16 @@ struct Format {
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
-      {"q8_0", "no parameters", "ggml's q8_0: 8 bits, a scale per token and 32 channels", "", detail::no_codebook,
-       detail::make_plain<AnyValues, Q8Values>},
-      {"q4_0", "no parameters", "ggml's q4_0: 4 bits, a scale per token and 32 channels", "", detail::no_codebook,
-       detail::make_plain<AnyValues, Q4Values>},
-      {"turbo4", "seed=N of the rotation (default 1)", "4 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo4Values>},
-      {"turbo3", "seed=N of the rotation (default 1)", "3 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo3Values>},
-      {"turbo2", "seed=N of the rotation (default 1)", "2 bits, rotated, levels of a normal distribution, no training",
-       "seed", detail::no_codebook, detail::make_turbo<AnyValues, Turbo2Values>},
+      {"q8_0", spaced_values, "ggml's q8_0: 8 bits, a scale per token and 32 channels", detail::space_value_parameters,
+       detail::space_codebook<false>, detail::make_plain<AnyValues, Q8Values, SpacedValues>},
+      {"q4_0", spaced_values, "ggml's q4_0: 4 bits, a scale per token and 32 channels", detail::space_value_parameters,
+       detail::space_codebook<false>, detail::make_plain<AnyValues, Q4Values, SpacedValues>},
+      {"turbo4", seeded_values, "4 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_value_parameters, detail::space_codebook<false>, detail::make_turbo<AnyValues, Turbo4Values, SpacedValues>},
+      {"turbo3", seeded_values, "3 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_value_parameters, detail::space_codebook<false>, detail::make_turbo<AnyValues, Turbo3Values, SpacedValues>},
+      {"turbo2", seeded_values, "2 bits, rotated, levels of a normal distribution, no training",
+       detail::turbo_value_parameters, detail::space_codebook<false>, detail::make_turbo<AnyValues, Turbo2Values, SpacedValues>},
       {"nuq4", "outliers=0..5 percent (default 1), centre, importance", "16 levels per channel, outliers apart",
        detail::level_value_parameters, detail::level_codebook<4, false>,
        detail::make_nuq<AnyValues, Nuq4Values, SparseValues, SpacedValues>},
@@ -142,8 +146,28 @@ template <class Any>
 
 /// "8 subspaces of 256 centroids", "4 subspaces of 2 x 256 centroids"
 [[nodiscard]] inline std::string describe(const CodebookShape& shape) {
+  if (shape.is_space()) return "a fitted space and no centroids";
   return message(shape.subspaces, " subspaces of ", shape.stages == 1 ? "" : message(shape.stages, " x "), shape.centroids,
                  " centroids");
+}
+
+/// Ok, or how the space in front of a codebook differs from the one asked for.
+[[nodiscard]] inline Status check_space(const FormatSpec& spec, const FitOptions& fit, const CodeSpace* space) {
+  if ((space != nullptr) != fit.any()) {
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", fit.any() ? "needs a" : "takes no",
+                                                  " fitted space in front of its codebook")};
+  }
+  if (space == nullptr) return {};
+  const std::size_t run = space->turns() ? space->parts().run_tokens : 0;
+  if (run != fit.run_tokens) {
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' asks for run=", fit.run_tokens,
+                                                  ", and its codebook's space has run=", run, " (0: none)")};
+  }
+  if (space->parts().mean.empty() == fit.centre) {
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' asks for centre=", fit.centre ? 1 : 0,
+                                                  ", and its codebook's space has ", fit.centre ? "no mean" : "a mean")};
+  }
+  return {};
 }
 
 template <class Any>
@@ -161,10 +185,8 @@ template <class Any>
                                              : message("dim ", codebook->shape().dim, " with ",
                                                        describe(codebook->shape())))};
   }
-  if (request->has_value() && (codebook->space() != nullptr) != (*request)->fit.any()) {
-    return Error{Errc::invalid_parameter, message("format '", spec.name, "' ", (*request)->fit.any() ? "needs a" : "takes no",
-                                                  " fitted space in front of its codebook")};
-  }
+  if (!request->has_value()) return (*format)->make(spec, dim, nullptr);
+  if (Status status = check_space(spec, (*request)->fit, codebook->space().get()); !status) return status.error();
   return (*format)->make(spec, dim, std::move(codebook));
 }
 
@@ -202,6 +224,8 @@ template <class Any>
   for (const auto& format : value_formats()) add(format);
   text += "several stages per subspace\n"
           "  stages=N                      a piece is the sum of N centroids (1 to 4): N codes per subspace, trained together\n"
+          "scales of integers\n"
+          "  search=1                      sought for the least error, instead of a group's range; encoding takes longer\n"
           "fitted in front of codes (all off by default)\n"
           "  fit=N (keys), fit=1 (values)  everything below, keys in runs of N tokens\n"
           "  run=N                         keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"

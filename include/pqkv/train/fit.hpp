@@ -166,7 +166,7 @@ struct FittedCodebook : TrainedCodebook {
 }
 
 /// A codebook in the space that the options ask for, with its mass correction; plain train_codebook when they ask for
-/// nothing.
+/// nothing, and the space alone for a shape without centroids (CodebookShape::of_space).
 [[nodiscard]] inline Result<FittedCodebook> train_fitted(const FitSamples& samples, const FitOptions& fit,
                                                          const CodebookShape& shape, const TrainOptions& options = {}) {
   FittedCodebook fitted;
@@ -179,6 +179,13 @@ struct FittedCodebook : TrainedCodebook {
   if (Status status = detail::check_training_rows(samples.rows, shape, options); !status) return status.error();
   auto space = fit_code_space(samples, fit, shape, options.seed);
   if (!space) return space.error();
+  fitted.fit.rotation = space->rotation;
+  if (shape.is_space()) {
+    auto codebook = Codebook::make(shape, {}, space->space);
+    if (!codebook) return codebook.error();
+    fitted.codebook = std::move(*codebook);
+    return fitted;
+  }
   TrainOptions weighted = options;
   if (fit.importance) weighted.weights = samples.importance;
   auto trained = train_codebook({space->rows.data(), samples.rows.count, shape.dim}, shape, weighted);
@@ -196,7 +203,6 @@ struct FittedCodebook : TrainedCodebook {
   if (!codebook) return codebook.error();
   fitted.codebook = std::move(*codebook);
   fitted.subspaces = std::move(trained->subspaces);
-  fitted.fit.rotation = space->rotation;
   return fitted;
 }
 

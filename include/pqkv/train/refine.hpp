@@ -56,7 +56,8 @@ struct RefineOptions {
   std::vector<float> centroids = anchor;
   Result<std::shared_ptr<const Codebook>> book = Codebook::make(shape, centroids, start.space(), gains);
   std::vector<std::uint8_t> codes(shape.stages * count);
-  for (std::size_t iteration = 0; book && iteration < options.iterations; ++iteration) {
+  const std::size_t iterations = shape.is_space() ? 0 : options.iterations;
+  for (std::size_t iteration = 0; book && iteration < iterations; ++iteration) {
     for (std::size_t subspace = 0; subspace < shape.subspaces; ++subspace) {
       const std::size_t code = subspace * shape.stages;
       nearest_sums(CentroidStages(**book, code), rows.data() + shape.first(code), count, shape.dim, codes.data(), count);

@@ -52,7 +52,7 @@ namespace detail {
 
 [[nodiscard]] inline Status check_training_rows(FloatRows rows, const CodebookShape& shape, const TrainOptions& options) {
   if (Status status = check_rows(rows, shape, options); !status) return status;
-  if (std::min(rows.count, options.max_rows) >= shape.centroids) return {};
+  if (std::min(rows.count, options.max_rows) >= std::max<std::size_t>(shape.centroids, 1)) return {};
   return Error{Errc::too_few_samples, message(std::min(rows.count, options.max_rows), " training rows for ", shape.centroids,
                                               " centroids; at least as many are needed, and about ", 39 * shape.centroids,
                                               " to serve well")};
@@ -68,6 +68,7 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
                                                      const TrainOptions& options = {}, E&& executor = E{},
                                                      P&& progress = P{}, const M& metric = M{}) {
   if (Status status = detail::check_training_rows(rows, shape, options); !status) return status.error();
+  if (shape.is_space()) return Error{Errc::invalid_shape, "no centroids to train; train_fitted fits a space on its own"};
   Random random(options.seed);
   std::vector<std::size_t> sample;
   std::vector<float> sample_weights(options.weights.begin(), options.weights.end());

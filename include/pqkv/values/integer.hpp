@@ -1,5 +1,6 @@
 // IntegerValues<bits>: int8, int4 and int2 values in groups of channels with a scale and an offset per token. Layer 3b.
-// A value is scale·code + offset, code in 0..2^bits − 1: per-token groups, as in KIVI (Liu et al., 2024).
+// A value is scale·code + offset, code in 0..2^bits − 1: per-token groups, as in KIVI (Liu et al., 2024); scales from a group's
+// range, as there, or sought for the least error (codec/integer_fit.hpp).
 //
 //   block: | scales f16 [groups][32 tokens] | offsets f16 [groups][32] | codes: chunks of 8 channels × 32 tokens |
 //
@@ -14,6 +15,7 @@
 #include <cstring>
 
 #include "pqkv/base/result.hpp"
+#include "pqkv/codec/integer_fit.hpp"
 #include "pqkv/codec/rows_buffer.hpp"
 #include "pqkv/isa/select.hpp"
 #include "pqkv/policy.hpp"
@@ -36,7 +38,8 @@ class IntegerValues {
 
   /// `group` channels share a scale; 0 means the whole row. Errors: invalid_shape unless dim is a multiple of 8 and of
   /// the group, and the group is a multiple of 8.
-  [[nodiscard]] static Result<IntegerValues> make(std::size_t dim, std::size_t group = 32) {
+  [[nodiscard]] static Result<IntegerValues> make(std::size_t dim, std::size_t group = 32,
+                                                  IntegerFit fit = IntegerFit::range) {
     if (dim == 0 || dim > max_dim || dim % 8 != 0) {
       return Error{Errc::invalid_shape, message(name, " values need a dim that is a multiple of 8 (at most ", max_dim, "), not ",
                                                 dim)};
@@ -50,7 +53,7 @@ class IntegerValues {
       return Error{Errc::invalid_shape, message("groups of ", group, " channels do not divide dim ", dim,
                                                 "; choose g from ", choices, "row")};
     }
-    return IntegerValues(dim, group);
+    return IntegerValues(dim, group, fit);
   }
 
   [[nodiscard]] std::size_t dim() const noexcept { return dim_; }
@@ -58,7 +61,8 @@ class IntegerValues {
   [[nodiscard]] std::size_t block_bytes() const noexcept { return groups() * 128 + dim_ * 4 * bits; }
   [[nodiscard]] std::size_t codebook_bytes() const noexcept { return 0; }
   [[nodiscard]] std::string describe() const {
-    return message(name, ":g=", group_ == dim_ ? "row" : std::to_string(group_));
+    return message(name, ":g=", group_ == dim_ ? "row" : std::to_string(group_),
+                   fit_ == IntegerFit::least_error ? ":search=1" : "");
   }
 
   /// Elements beyond ±65504, the range of the f16 scales and offsets, saturate.
@@ -78,6 +82,9 @@ class IntegerValues {
         }
         kernels.integer_encode(rows.row(t + i), dim_, group_, levels, scales, offsets, four[i]);
         for (std::size_t g = 0; g < groups(); ++g) {
+          if (fit_ == IntegerFit::least_error) {
+            fit_integers(rows.row(t + i) + g * group_, group_, levels, scales[g], offsets[g], four[i] + g * group_);
+          }
           put(block, g, t + i, scales[g]);
           put(block, groups() + g, t + i, offsets[g]);
         }
@@ -121,7 +128,7 @@ class IntegerValues {
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept { sum.rows.add_to(outs, stride); }
 
  private:
-  IntegerValues(std::size_t dim, std::size_t group) noexcept : dim_(dim), group_(group) {}
+  IntegerValues(std::size_t dim, std::size_t group, IntegerFit fit) noexcept : dim_(dim), group_(group), fit_(fit) {}
   [[nodiscard]] std::size_t groups() const noexcept { return dim_ / group_; }
 
   static void put(std::byte* block, std::size_t line, std::size_t token, f16 value) noexcept {
@@ -150,6 +157,7 @@ class IntegerValues {
 
   std::size_t dim_;
   std::size_t group_;
+  IntegerFit fit_;
 };
 
 using Int8Values = IntegerValues<8>;
