@@ -1,4 +1,7 @@
 // CacheRetainer: what Retainer does to each head, done to a whole cache, ragged, all heads or none.
+#include <atomic>
+#include <thread>
+
 #include "catch.hpp"
 
 #include "support/policies.hpp"
@@ -15,6 +18,21 @@ constexpr std::size_t heads = 6, group = 2, query_heads = 6;
 constexpr double attention_tolerance = 5e-3;  // 15-bit weights
 
 using Cache = CompressedKVCache<AnyKeys, AnyValues>;
+
+/// Two threads per call.
+struct TwoThreads {
+  std::size_t workers() const noexcept { return 2; }
+  template <class Task>
+  void run(std::size_t count, const Task& task) const {
+    std::atomic<std::size_t> next{0};
+    const auto work = [&](std::size_t worker) {
+      for (std::size_t i = next++; i < count; i = next++) task(i, worker);
+    };
+    std::thread other(work, 1);
+    work(0);
+    other.join();
+  }
+};
 
 /// Pq8 keys that take RoPE out in runs of 64 in front of int8 values: every part of eviction and compaction has work.
 Cache filled(std::size_t tokens, std::shared_ptr<PageSource> pages = nullptr) {
@@ -113,6 +131,30 @@ TEST_CASE("a cache is observed and evicted as each of its heads would be, and go
   REQUIRE(bool(retainer.evict(cache, std::vector<std::size_t>{25}, workspaces)));
   CHECK(cache.total_tokens() == 150);
   require_attends(cache);
+}
+
+TEST_CASE("what goes does not depend on the executor") {
+  const auto queries = normal_floats(4 * query_heads * dim, 7);
+  const FloatRows rows(queries.data(), 4, query_heads * dim);
+  std::vector<std::vector<std::int64_t>> left;
+  const auto run = [&](std::size_t workers, const auto& executor) {
+    Cache cache = filled(300);
+    auto workspaces = make_workspaces(cache, group, workers);
+    auto retainer = CacheRetainer<AccumulatedAttention>::make(shape, {AccumulatedAttention{}}).value();
+    REQUIRE(retainer.catch_up(cache));
+    for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+      REQUIRE(retainer.observe_layer(cache, layer, rows, 296, workspaces, {}, executor));
+    }
+    REQUIRE(bool(retainer.evict(cache, std::vector<std::size_t>{60}, workspaces, Gap::keep, executor)));
+    std::vector<std::int64_t> all;
+    for (std::size_t i = 0; i < heads; ++i) {
+      for (std::size_t t = 0; t < 60; ++t) all.push_back(cache.head(i / shape.kv_heads, i % shape.kv_heads).position(t));
+    }
+    left.push_back(all);
+  };
+  run(1, SerialExecutor{});
+  run(2, TwoThreads{});
+  CHECK(left[0] == left[1]);
 }
 
 TEST_CASE("each head may have a policy of its own") {

@@ -58,7 +58,9 @@ AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t laye
   const std::size_t kv_heads = cache.shape().kv_heads;
   PQKV_EXPECTS(queries.count % kv_heads == 0 && !workspaces.empty() && workspaces.size() >= executor.workers());
   const std::size_t group = queries.count / kv_heads;
-  const std::size_t shares = detail::shares_of_head(kv_heads, cache.head(layer, 0).tokens());
+  std::size_t longest = 0;  // heads may differ in length (retention/)
+  for (std::size_t h = 0; h < kv_heads; ++h) longest = std::max(longest, cache.head(layer, h).tokens());
+  const std::size_t shares = detail::shares_of_head(kv_heads, longest);
   std::vector<Partial>& partials = workspaces.front().shares;
   if (partials.size() < kv_heads * shares) partials.resize(kv_heads * shares);
   executor.run(kv_heads * shares, [&](std::size_t task, std::size_t worker) {

@@ -44,7 +44,7 @@ struct Checksum {
   std::uint32_t (*update)(std::uint32_t state, const void* data, std::size_t bytes) noexcept = nullptr;
 };
 
-inline constexpr std::uint32_t archive_version = 2;
+inline constexpr std::uint32_t archive_version = 1;
 inline constexpr std::size_t archive_alignment = 64;
 
 /// Numbers and strings one behind the other, for a section.

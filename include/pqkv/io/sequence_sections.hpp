@@ -131,7 +131,7 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
     for (std::size_t b = 0; b < count; ++b) pieces.emplace_back(head.store().value_block(numbers_of[done + b]), bytes.value);
     pieces.emplace_back(zeros, size - bytes.page(count));
   });
-  archive.section(tag("blks"), pieces);
+  archive.section(tag("page"), pieces);
 }
 
 template <class Archive>
@@ -204,13 +204,13 @@ template <KeyPolicy K, ValuePolicy V>
   return {};
 }
 
-/// The pages of section "blks" into the store.
+/// The pages of section "page" into the store.
 template <class Archive>
 bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool verify, const auto& source) {
   const BlockBytes bytes = sealed.store().block_bytes();
   using Source = std::remove_cvref_t<decltype(source)>;
   if constexpr (MappedSource<Source>) {
-    if (!archive.open(tag("blks"))) return false;
+    if (!archive.open(tag("page"))) return false;
     std::size_t total = 0;
     each_file_page(blocks, bytes, [&](std::size_t, std::size_t, std::size_t size) { total += size; });
     if (archive.left() != total) return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
@@ -224,7 +224,7 @@ bool get_blocks(Archive& archive, SealedTokens& sealed, std::size_t blocks, bool
     if (!room) return archive.fail("no memory for ", blocks, " blocks");
     return archive.close();
   } else {
-    if (!archive.open(tag("blks"))) return false;
+    if (!archive.open(tag("page"))) return false;
     if (blocks > archive.left() / (bytes.key + bytes.value))
       return archive.fail(archive.left(), " bytes for ", blocks, " blocks");
     if (!sealed.reserve(blocks, 0)) return archive.fail("no memory or no page for ", blocks, " blocks");

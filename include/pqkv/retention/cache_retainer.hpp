@@ -44,7 +44,7 @@ class CacheRetainer {
   /// long as they are in the recent window. Errors: invalid_parameter when a head lost tokens behind the records' back.
   template <KeyPolicy K, ValuePolicy V>
   [[nodiscard]] Status catch_up(const CompressedKVCache<K, V>& cache) {
-    expect_shape(cache);
+    PQKV_EXPECTS(fits(cache.shape()));
     for (std::size_t i = 0; i < heads_.size(); ++i) {
       if (Status status = heads_[i].catch_up(head_of(cache, i)); !status) return at(i, status.error());
     }
@@ -59,7 +59,7 @@ class CacheRetainer {
   [[nodiscard]] Status observe_layer(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries,
                                      std::int64_t position, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
                                      E&& executor = E{}) {
-    expect_shape(cache);
+    PQKV_EXPECTS(fits(cache.shape()));
     PQKV_EXPECTS(workspaces.size() >= executor.workers());
     const std::size_t width = shape_.kv_heads * shape_.dim;
     if (queries.dim == 0 || queries.dim % width != 0 || queries.dim / width > max_group) {
@@ -80,7 +80,7 @@ class CacheRetainer {
   template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
   [[nodiscard]] Result<std::size_t> evict(CompressedKVCache<K, V>& cache, std::span<const std::size_t> budgets,
                                           Workspaces<K, V>& workspaces, Gap gap = Gap::keep, E&& executor = E{}) {
-    expect_shape(cache);
+    PQKV_EXPECTS(fits(cache.shape()));
     PQKV_EXPECTS(workspaces.size() >= executor.workers());
     if (budgets.size() != 1 && budgets.size() != shape_.layers && budgets.size() != heads_.size()) {
       return Error{Errc::invalid_shape, message(budgets.size(), " budgets for ", shape_.layers, " layers of ", shape_.kv_heads,
@@ -127,10 +127,8 @@ class CacheRetainer {
  private:
   explicit CacheRetainer(const CacheShape& shape) noexcept : shape_(shape) {}
 
-  template <KeyPolicy K, ValuePolicy V>
-  void expect_shape(const CompressedKVCache<K, V>& cache) const noexcept {
-    PQKV_EXPECTS(cache.shape().layers == shape_.layers && cache.shape().kv_heads == shape_.kv_heads &&
-                 cache.shape().dim == shape_.dim);
+  [[nodiscard]] bool fits(const CacheShape& shape) const noexcept {
+    return shape.layers == shape_.layers && shape.kv_heads == shape_.kv_heads && shape.dim == shape_.dim;
   }
   template <KeyPolicy K, ValuePolicy V>
   [[nodiscard]] const HeadCache<K, V>& head_of(const CompressedKVCache<K, V>& cache, std::size_t index) const noexcept {
