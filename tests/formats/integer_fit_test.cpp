@@ -103,8 +103,9 @@ TEST_CASE("the error is never above that of the range, wherever the numbers lie"
 }
 
 TEST_CASE("normal numbers err nearly as little as with the best range of all") {
-  // How far the mean error over groups may lie above the best on a grid of 1,770 ranges: fits stop at some local best.
-  constexpr double above_best = 1.08;
+  // How far the mean error over groups may lie above the best on a grid of 1,830 ranges, which shrinks: to keep the spread costs
+  // 1/(1 − 0.15) where a sixth of the variance is lost, and fits stop at some local best.
+  constexpr double above_best = 1.22;
   double fitted = 0, ranged = 0, best = 0;
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     const std::vector<float> numbers = normal_floats(32, 100 + seed);
@@ -114,7 +115,28 @@ TEST_CASE("normal numbers err nearly as little as with the best range of all") {
   }
   INFO("range " << ranged << ", fitted " << fitted << ", best on the grid " << best);
   CHECK(fitted <= best * above_best);
-  CHECK(fitted <= ranged * 0.7);  // 0.6 on rows of a model
+  CHECK(fitted <= ranged * 0.75);
+}
+
+TEST_CASE("what is decoded keeps the spread of the numbers") {
+  constexpr double f16_rounding = 2e-3;  // of the scale: half a unit in the last of 11 places, and of an offset of its order
+  std::size_t fitted = 0;
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    const std::vector<float> numbers = normal_floats(32, 300 + seed);
+    const Coded coded = by_fit(numbers, 3);
+    if (coded.codes == by_range(numbers, 3).codes) continue;  // the range was good enough
+    ++fitted;
+    double mean = 0, own = 0, both = 0;
+    for (const float x : numbers) mean += static_cast<double>(x) / 32;
+    for (std::size_t i = 0; i < 32; ++i) {
+      const double x = static_cast<double>(numbers[i]) - mean;
+      own += x * x;
+      both += x * static_cast<double>(to_float(coded.scale)) * coded.codes[i];
+    }
+    INFO("seed " << seed);
+    CHECK(std::fabs(both / own - 1) <= f16_rounding);
+  }
+  CHECK(fitted >= 40);
 }
 
 TEST_CASE("formats with search decode closer to what they were given") {
@@ -141,6 +163,6 @@ TEST_CASE("formats with search decode closer to what they were given") {
     policy.encode({rows.data(), 32, dim}, 0, block.data());
     return errors([&](std::size_t t, float* row) { policy.decode(block.data(), t, 0, row); });
   };
-  CHECK(value_error(IntegerFit::least_error) <= 0.7 * value_error(IntegerFit::range));
-  CHECK(key_error(IntegerFit::least_error) <= 0.7 * key_error(IntegerFit::range));
+  CHECK(value_error(IntegerFit::least_error) <= 0.8 * value_error(IntegerFit::range));
+  CHECK(key_error(IntegerFit::least_error) <= 0.8 * key_error(IntegerFit::range));
 }
