@@ -108,9 +108,9 @@ TEST_CASE("a learned rotation is orthogonal, repeats itself, and lowers the erro
   const auto rows = correlated_rows(count, dim, 1), others = correlated_rows(500, dim, 11), queries = normal_floats(50 * dim, 3);
   const Eigen::Map<const RowMatrix> matrix(rows.data(), static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(dim));
   for (const std::size_t subspaces : {2, 4, 8}) {
-    const RowMatrix rotation = learned_rotation(matrix, {dim, subspaces, 16}, 8, 7);
+    const RowMatrix rotation = learned_rotation(matrix, {dim, subspaces, 16}, 8, 7).matrix;
     require_orthogonal(rotation);
-    CHECK(rotation == learned_rotation(matrix, {dim, subspaces, 16}, 8, 7));
+    CHECK(rotation == learned_rotation(matrix, {dim, subspaces, 16}, 8, 7).matrix);
   }
   FitSamples samples;
   samples.rows = {rows.data(), count, dim};
