@@ -138,7 +138,8 @@ TEST_CASE("the more subspaces, the less fitted codes err on rows that they have 
   for (const std::size_t centroids : {16, 256}) {
     double last = 1e300;
     for (const std::size_t subspaces : {2, 4, 8, 16, 32}) {
-      const auto book = train_fitted(samples, {.centre = true, .rotation = Rotation::learned}, {dim, subspaces, centroids}).value();
+      const FitOptions fit = {.centre = true, .rotation = Rotation::learned};
+      const auto book = train_fitted(samples, fit, {dim, subspaces, centroids}).value();
       const CodeSpaceParts& parts = book.codebook->space()->parts();
       const Eigen::Map<const RowMatrix> forward(parts.forward.data(), dim, dim);
       const RowMatrix spaced = rows_through(forward, detail::turned_rows(unseen, parts));

@@ -262,7 +262,8 @@ TEST_CASE("training goes on from centroids that it is given") {
     CHECK(second.subspaces[s].objective.front() == Approx(first.subspaces[s].objective.back()).epsilon(1e-6));
   }
   // Stages: the first one starts there.
-  CHECK(train_codebook(view, {8, 2, 16, 2}, options).value().codebook->id() != train_codebook(view, {8, 2, 16, 2}).value().codebook->id());
+  const auto staged = train_codebook(view, {8, 2, 16, 2}, options).value();
+  CHECK(staged.codebook->id() != train_codebook(view, {8, 2, 16, 2}).value().codebook->id());
   start.pop_back();
   options.start = start;
   const auto short_of = train_codebook(view, {8, 2, 16}, options);

@@ -65,14 +65,15 @@ enum class Initialisation {
   }
 }
 
-/// `count` rows to start from. Careful choice is among at most 32 rows per centroid (and 4096 in all), drawn at random: among
-/// more of them it costs as much as iterations do and saves none.
+/// `count` rows to start from. Careful choice is among 32 rows per centroid, but at least 4096, drawn at random: among more of
+/// them it costs as much as iterations do and saves none.
 [[nodiscard]] inline RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
                                                std::span<const float> weights, std::size_t count, Random& random) {
   constexpr std::size_t rows_per_centroid = 32, enough = 4096;
   const auto total = static_cast<std::size_t>(rows.rows());
   const bool careful = initialisation == Initialisation::plus_plus;
-  const auto picks = random_indices(total, careful ? std::min(total, std::max(enough, rows_per_centroid * count)) : count, random);
+  const std::size_t chosen = careful ? std::min(total, std::max(enough, rows_per_centroid * count)) : count;
+  const auto picks = random_indices(total, chosen, random);
   const RowMatrix sample = take_rows(rows, picks);
   if (!careful) return sample;
   std::vector<float> sample_weights;

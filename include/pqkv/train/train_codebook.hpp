@@ -103,7 +103,8 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
                                           static_cast<Eigen::Index>(shape.centroids), static_cast<Eigen::Index>(width));
       metric.to_euclidean(s, start);
     }
-    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s], options.batch, std::move(start));
+    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s], options.batch,
+                         std::move(start));
   });
   for (std::size_t iteration = 0; iteration < options.iterations; ++iteration) {
     executor.run(shape.subspaces,
