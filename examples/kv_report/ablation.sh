@@ -36,6 +36,9 @@ for m in 4 8; do
     arguments+=(--policy "k=pq8:m=$m$fitted,v=exact:f16,window=f16")
   done
 done
+# Fidelity grows with the number of subspaces.
+for m in 2 16 32; do arguments+=(--policy "k=pq8:m=$m:fit=64,v=exact:f16,window=f16"); done
+for m in 2 4 8 32; do arguments+=(--policy "k=pq4:m=$m:fit=64,v=exact:f16,window=f16"); done
 # Values at a bit per element; their metric needs the output projection, which is not in these files.
 for fitted in "" :centre=1 :rotate=balance :rotate=opq :centre=1:rotate=opq :importance=1 :fit=1:metric=0; do
   arguments+=(--policy "k=exact:f16,v=pq8:m=8$fitted,window=f16")

@@ -59,42 +59,6 @@ TEST_CASE("products with centroids on every instruction set") {
   });
 }
 
-TEST_CASE("the nearest centroid is nearest, and the first of equals, on every instruction set") {
-  for_each_set([](const isa::KernelSet& kernels) {
-    for (const std::size_t width : {1, 2, 4, 8, 16}) {
-      for (const std::size_t count : {16, 256}) {
-        for (const std::size_t rows : {1, 3, 4, 32}) {
-          auto centroids = normal_floats(width * count, 5);
-          for (std::size_t d = 0; d < width; ++d) centroids[d * count + count - 1] = centroids[d * count + 2];  // a twin
-          std::vector<float> half_norms(count);
-          const auto distance = [&](const float* row, std::size_t c) {
-            double sum = 0;
-            for (std::size_t d = 0; d < width; ++d) {
-              const double difference = static_cast<double>(row[d]) - static_cast<double>(centroids[d * count + c]);
-              sum += difference * difference;
-            }
-            return sum;
-          };
-          const std::vector<float> origin(width, 0.0f);
-          for (std::size_t c = 0; c < count; ++c) half_norms[c] = static_cast<float>(distance(origin.data(), c) / 2);
-          const std::size_t stride = width + 5;
-          auto data = normal_floats((rows - 1) * stride + width, 6);
-          for (std::size_t d = 0; d < width; ++d) data[d] = centroids[d * count + 2];
-          std::vector<std::uint8_t> codes(rows);
-          kernels.nearest_centroid(data.data(), rows, stride, width, centroids.data(), half_norms.data(), count,
-                                   codes.data());
-          REQUIRE(codes[0] == 2);
-          for (std::size_t r = 0; r < rows; ++r) {
-            double least = 1e300;
-            for (std::size_t c = 0; c < count; ++c) least = std::min(least, distance(data.data() + r * stride, c));
-            REQUIRE(distance(data.data() + r * stride, codes[r]) <= least + 1e-5);
-          }
-        }
-      }
-    }
-  });
-}
-
 TEST_CASE("4-bit scores are exact sums of table bytes on every instruction set") {
   for_each_set([](const isa::KernelSet& kernels) {
     for (const std::size_t subspaces : {1, 2, 3, 4, 5, 6, 7, 16, 31, 32, 256}) {

@@ -108,9 +108,9 @@ TEST_CASE("a learned rotation is orthogonal, repeats itself, and lowers the erro
   const auto rows = correlated_rows(count, dim, 1), others = correlated_rows(500, dim, 11), queries = normal_floats(50 * dim, 3);
   const Eigen::Map<const RowMatrix> matrix(rows.data(), static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(dim));
   for (const std::size_t subspaces : {2, 4, 8}) {
-    const RowMatrix rotation = learned_rotation(matrix, {dim, subspaces, 16}, 8, 7);
+    const RowMatrix rotation = learned_rotation(matrix, {dim, subspaces, 16}, 8, 7).matrix;
     require_orthogonal(rotation);
-    CHECK(rotation == learned_rotation(matrix, {dim, subspaces, 16}, 8, 7));
+    CHECK(rotation == learned_rotation(matrix, {dim, subspaces, 16}, 8, 7).matrix);
   }
   FitSamples samples;
   samples.rows = {rows.data(), count, dim};
@@ -119,6 +119,37 @@ TEST_CASE("a learned rotation is orthogonal, repeats itself, and lowers the erro
   REQUIRE(rotated->space() != nullptr);
   CHECK(rotated->space()->parts().mean.empty());
   CHECK(errors_of(rotated, others, queries).rows < 0.7 * plain.rows);
+}
+
+TEST_CASE("the more subspaces, the less fitted codes err on rows that they have not seen") {
+  const std::size_t dim = 64, count = 2048;
+  // Neighbours hang together, so that variances fall off slowly from axis to axis, as those of keys and values do.
+  const auto drawn = [](std::size_t rows, std::uint64_t seed) {
+    auto data = normal_floats(rows * dim, seed);
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      if (i % dim != 0) data[i] = 0.9f * data[i - 1] + 0.4f * data[i];
+    }
+    return data;
+  };
+  const auto rows = drawn(count, 1), others = drawn(512, 11);
+  FitSamples samples, unseen;
+  samples.rows = {rows.data(), count, dim};
+  unseen.rows = {others.data(), 512, dim};
+  for (const std::size_t centroids : {16, 256}) {
+    double last = 1e300;
+    for (const std::size_t subspaces : {2, 4, 8, 16, 32}) {
+      const FitOptions fit = {.centre = true, .rotation = Rotation::learned};
+      const auto book = train_fitted(samples, fit, {dim, subspaces, centroids}).value();
+      const CodeSpaceParts& parts = book.codebook->space()->parts();
+      const Eigen::Map<const RowMatrix> forward(parts.forward.data(), dim, dim);
+      const RowMatrix spaced = rows_through(forward, detail::turned_rows(unseen, parts));
+      const RowMatrix left = spaced - decoded_rows(nearest_codes(spaced, *book.codebook), *book.codebook);
+      const double error = static_cast<double>(left.squaredNorm());
+      INFO(subspaces << " subspaces of " << centroids << " centroids: " << error << " after " << last);
+      CHECK(error < 0.95 * last);
+      last = error;
+    }
+  }
 }
 
 TEST_CASE("a dealt rotation is a permutation that keeps pairs together and evens out the energy of subspaces") {

@@ -246,6 +246,31 @@ TEST_CASE("progress sees every iteration and can stop") {
   CHECK(stopped.error().message.find("2 of 5") != std::string::npos);
 }
 
+TEST_CASE("training goes on from centroids that it is given") {
+  const auto rows = normal_floats(2000 * 8, 12);
+  const FloatRows view(rows.data(), 2000, 8);
+  const auto first = train_codebook(view, {8, 2, 16}).value();
+  std::vector<float> start(8 * 16);  // [subspace][centroid][width]
+  for (std::size_t i = 0; i < start.size(); ++i) {
+    start[i] = first.codebook->centroids(i / 64)[i % 4 * 16 + i / 4 % 16];
+  }
+  TrainOptions options;
+  options.start = start;
+  options.iterations = 1;
+  const auto second = train_codebook(view, {8, 2, 16}, options).value();
+  for (std::size_t s = 0; s < 2; ++s) {
+    CHECK(second.subspaces[s].objective.front() == Approx(first.subspaces[s].objective.back()).epsilon(1e-6));
+  }
+  // Stages: the first one starts there.
+  const auto staged = train_codebook(view, {8, 2, 16, 2}, options).value();
+  CHECK(staged.codebook->id() != train_codebook(view, {8, 2, 16, 2}).value().codebook->id());
+  start.pop_back();
+  options.start = start;
+  const auto short_of = train_codebook(view, {8, 2, 16}, options);
+  REQUIRE(!short_of);
+  CHECK(short_of.error().message == "127 numbers to start from, but 16 centroids of dim 8 have 128");
+}
+
 TEST_CASE("what cannot be trained is refused with the numbers") {
   auto rows = normal_floats(300 * 8, 9);
   const FloatRows view(rows.data(), 300, 8);

@@ -45,6 +45,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.centroid_dots4 = centroid_dots4;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
+  set.nearest_of_parts = nearest_of_parts;
   set.pq4_score = pq4_score;
   set.pq6_score = pq6_score;
   set.byte_table = byte_table;

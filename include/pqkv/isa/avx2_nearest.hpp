@@ -1,4 +1,4 @@
-// AVX2: the nearest centroid. Layer 1. The set is assembled in avx2.hpp. Bound by the two multipliers: width products per
+// AVX2: near centroids. Layer 1. The set is assembled in avx2.hpp. Bound by the two multipliers: width products per
 // row and centroid, as in a matrix product, and for narrow subspaces by as many comparisons and choices.
 #pragma once
 
@@ -9,16 +9,22 @@
 PQKV_TARGET_BEGIN("avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
+/// Of each of `count` rows the nearest centroid of each of eight parts (c mod 8), as costs and indices.
+template <std::size_t count>
+struct NearestOfParts {
+  __m256 costs_f32x8[count];
+  __m256i indices_i32x8[count];
+};
+
 /// `count` rows at once against 16 centroids at once: enough sums to hide the latency of the multiplications, and each
 /// centroid is loaded once for all rows.
 template <std::size_t count>
-inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
-                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
-  __m256 best_f32x8[count];
-  __m256i nearest_i32x8[count];
+inline NearestOfParts<count> parts_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                                        const float* half_norms, std::size_t centroid_count) noexcept {
+  NearestOfParts<count> nearest;
   PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    best_f32x8[r] = _mm256_set1_ps(3.4e38f);
-    nearest_i32x8[r] = _mm256_setzero_si256();
+    nearest.costs_f32x8[r] = _mm256_set1_ps(3.4e38f);
+    nearest.indices_i32x8[r] = _mm256_setzero_si256();
   }
   const __m256i eight_i32x8 = _mm256_set1_epi32(8);
   __m256i index_i32x8 = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -43,21 +49,58 @@ inline void nearest_tile(const float* rows, std::size_t stride, std::size_t widt
       const __m256 later = _mm256_cmp_ps(second_f32x8[r], first_f32x8[r], _CMP_LT_OQ);
       const __m256 less_f32x8 = _mm256_min_ps(second_f32x8[r], first_f32x8[r]);
       const __m256i which_i32x8 = _mm256_blendv_epi8(index_i32x8, later_i32x8, _mm256_castps_si256(later));
-      const __m256 closer = _mm256_cmp_ps(less_f32x8, best_f32x8[r], _CMP_LT_OQ);
-      best_f32x8[r] = _mm256_min_ps(less_f32x8, best_f32x8[r]);
-      nearest_i32x8[r] = _mm256_blendv_epi8(nearest_i32x8[r], which_i32x8, _mm256_castps_si256(closer));
+      const __m256 closer = _mm256_cmp_ps(less_f32x8, nearest.costs_f32x8[r], _CMP_LT_OQ);
+      nearest.costs_f32x8[r] = _mm256_min_ps(less_f32x8, nearest.costs_f32x8[r]);
+      nearest.indices_i32x8[r] = _mm256_blendv_epi8(nearest.indices_i32x8[r], which_i32x8, _mm256_castps_si256(closer));
     }
     index_i32x8 = _mm256_add_epi32(later_i32x8, eight_i32x8);
   }
+  return nearest;
+}
+
+template <std::size_t count>
+inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
+  const NearestOfParts<count> nearest = parts_tile<count>(rows, stride, width, centroids, half_norms, centroid_count);
   PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
     // Among the lanes of the least distance, the least index.
-    const __m256 least = _mm256_set1_ps(-maximum_of(_mm256_xor_ps(best_f32x8[r], _mm256_set1_ps(-0.0f))));
-    const __m256 farther = _mm256_cmp_ps(best_f32x8[r], least, _CMP_NEQ_UQ);
-    const __m256i candidates = _mm256_or_si256(nearest_i32x8[r], _mm256_castps_si256(farther));
+    const __m256 costs_f32x8 = nearest.costs_f32x8[r];
+    const __m256 least = _mm256_set1_ps(-maximum_of(_mm256_xor_ps(costs_f32x8, _mm256_set1_ps(-0.0f))));
+    const __m256 farther = _mm256_cmp_ps(costs_f32x8, least, _CMP_NEQ_UQ);
+    const __m256i candidates = _mm256_or_si256(nearest.indices_i32x8[r], _mm256_castps_si256(farther));
     __m128i four = _mm_min_epu32(_mm256_castsi256_si128(candidates), _mm256_extracti128_si256(candidates, 1));
     four = _mm_min_epu32(four, _mm_shuffle_epi32(four, 0x4e));
     four = _mm_min_epu32(four, _mm_shuffle_epi32(four, 0xb1));
     codes[r] = static_cast<std::uint8_t>(_mm_cvtsi128_si32(four));
+  }
+}
+
+/// Eight 32-bit numbers below 256 as bytes.
+inline void store_bytes(__m256i numbers_i32x8, std::uint8_t* bytes) noexcept {
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(numbers_i32x8), _mm256_extracti128_si256(numbers_i32x8, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
+}
+
+template <std::size_t count>
+inline void nearest_of_parts_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
+                                  const float* half_norms, std::size_t centroid_count, float* costs,
+                                  std::uint8_t* codes) noexcept {
+  const NearestOfParts<count> nearest = parts_tile<count>(rows, stride, width, centroids, half_norms, centroid_count);
+  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
+    _mm256_storeu_ps(costs + r * 8, nearest.costs_f32x8[r]);
+    store_bytes(nearest.indices_i32x8[r], codes + r * 8);
+  }
+}
+
+inline void nearest_of_parts(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
+                             const float* centroids, const float* half_norms, std::size_t count, float* costs,
+                             std::uint8_t* codes) noexcept {
+  std::size_t r = 0;
+  for (; r + 4 <= row_count; r += 4) {
+    nearest_of_parts_tile<4>(rows + r * stride, stride, width, centroids, half_norms, count, costs + r * 8, codes + r * 8);
+  }
+  for (; r < row_count; ++r) {
+    nearest_of_parts_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, costs + r * 8, codes + r * 8);
   }
 }
 
@@ -86,8 +129,7 @@ inline void nearest_of_few(const float* rows, std::size_t stride, std::size_t wi
                                          _mm256_castps_si256(closer));
     }
   }
-  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(nearest_i32x8), _mm256_extracti128_si256(nearest_i32x8, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(codes), _mm_packus_epi16(words, words));
+  store_bytes(nearest_i32x8, codes);
 }
 
 inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,

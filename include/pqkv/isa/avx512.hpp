@@ -13,6 +13,7 @@
 #include "pqkv/isa/avx512_codes.hpp"
 #include "pqkv/isa/avx512_integers.hpp"
 #include "pqkv/isa/avx512_levels.hpp"
+#include "pqkv/isa/avx512_nearest.hpp"
 #include "pqkv/isa/avx512_rows.hpp"
 
 #if defined(PQKV_X86)
@@ -37,6 +38,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.centroid_sum = centroid_sum;
   set.byte_table = byte_table;
   set.nearest_centroid = nearest_centroid;
+  set.nearest_of_parts = nearest_of_parts;
   set.pq4_score = pq4_score;
   set.pq4_accumulate = pq4_accumulate;
   set.int8_accumulate = int8_accumulate;

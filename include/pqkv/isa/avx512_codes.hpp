@@ -1,4 +1,4 @@
-// AVX-512: product quantisation, tables, encoding, 4-bit scoring. Layer 1. The set is assembled in avx512.hpp.
+// AVX-512: product quantisation, tables, 4-bit scoring. Layer 1. The set is assembled in avx512.hpp.
 #pragma once
 
 #include "pqkv/isa/avx2_codes.hpp"
@@ -123,86 +123,6 @@ inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::
   *scale = widest / 255.0f;
   *bias = sum_of(sum_f32x16) / 4;
   return static_cast<std::uint32_t>(sum_of(_mm512_maskz_cvtepi32_ps(0xffff, most_i32x16))) / 4;
-}
-
-/// `count` rows at once, so that each centroid is loaded once for all of them.
-template <std::size_t count>
-inline void nearest_tile(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
-                         const float* half_norms, std::size_t centroid_count, std::uint8_t* codes) noexcept {
-  __m512 best_f32x16[count];
-  __m512i nearest_i32x16[count];
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    best_f32x16[r] = _mm512_set1_ps(3.4e38f);
-    nearest_i32x16[r] = _mm512_setzero_si512();
-  }
-  __m512i index_i32x16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  for (std::size_t c = 0; c < centroid_count; c += 16) {
-    __m512 distance_f32x16[count];
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) distance_f32x16[r] = _mm512_loadu_ps(half_norms + c);
-    for (std::size_t d = 0; d < width; ++d) {
-      const __m512 centroid_f32x16 = _mm512_loadu_ps(centroids + d * centroid_count + c);
-      PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-        distance_f32x16[r] =
-            _mm512_fnmadd_ps(_mm512_set1_ps(rows[r * stride + d]), centroid_f32x16, distance_f32x16[r]);
-      }
-    }
-    PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-      const __mmask16 closer = _mm512_cmp_ps_mask(distance_f32x16[r], best_f32x16[r], _CMP_LT_OQ);
-      best_f32x16[r] = _mm512_mask_mov_ps(best_f32x16[r], closer, distance_f32x16[r]);
-      nearest_i32x16[r] = _mm512_mask_mov_epi32(nearest_i32x16[r], closer, index_i32x16);
-    }
-    index_i32x16 = _mm512_add_epi32(index_i32x16, _mm512_set1_epi32(16));
-  }
-  PQKV_UNROLL for (std::size_t r = 0; r < count; ++r) {
-    // Centroids that are equally near: the first one.
-    const __m512 least = _mm512_set1_ps(-maximum_of(_mm512_sub_ps(_mm512_setzero_ps(), best_f32x16[r])));
-    const __mmask16 equals = _mm512_cmp_ps_mask(best_f32x16[r], least, _CMP_EQ_OQ);
-    const __m512i candidates = _mm512_mask_mov_epi32(_mm512_set1_epi32(255), equals, nearest_i32x16[r]);
-    const __m256i eight = _mm256_min_epi32(lower_half(candidates), upper_half(candidates));
-    __m128i four = _mm_min_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    four = _mm_min_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    four = _mm_min_epi32(four, _mm_shuffle_epi32(four, 0xb1));
-    codes[r] = static_cast<std::uint8_t>(_mm_cvtsi128_si32(four));
-  }
-}
-
-/// avx2::nearest_of_few for 16 rows and 16 centroids.
-inline void nearest_of_sixteen(const float* rows, std::size_t stride, std::size_t width, const float* centroids,
-                               const float* half_norms, std::uint8_t* codes) noexcept {
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i places_i32x16 = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride)));
-  __m512 distance_f32x16[16];
-  PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) distance_f32x16[c] = _mm512_set1_ps(half_norms[c]);
-  for (std::size_t d = 0; d < width; ++d) {
-    const __m512 rows_f32x16 =
-        _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, places_i32x16, rows + d, 4);
-    PQKV_UNROLL for (std::size_t c = 0; c < 16; ++c) {
-      distance_f32x16[c] = _mm512_fnmadd_ps(rows_f32x16, _mm512_set1_ps(centroids[d * 16 + c]), distance_f32x16[c]);
-    }
-  }
-  __m512 best_f32x16 = distance_f32x16[0];
-  __m512i nearest_i32x16 = _mm512_setzero_si512();
-  PQKV_UNROLL for (std::size_t c = 1; c < 16; ++c) {
-    const __mmask16 closer = _mm512_cmp_ps_mask(distance_f32x16[c], best_f32x16, _CMP_LT_OQ);
-    best_f32x16 = _mm512_mask_mov_ps(best_f32x16, closer, distance_f32x16[c]);
-    nearest_i32x16 = _mm512_mask_mov_epi32(nearest_i32x16, closer, _mm512_set1_epi32(static_cast<int>(c)));
-  }
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_maskz_cvtepi32_epi8(0xffff, nearest_i32x16));
-}
-
-inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
-                             const float* centroids, const float* half_norms, std::size_t count,
-                             std::uint8_t* codes) noexcept {
-  std::size_t r = 0;
-  for (; count == 16 && r + 16 <= row_count; r += 16) {
-    nearest_of_sixteen(rows + r * stride, stride, width, centroids, half_norms, codes + r);
-  }
-  for (; r + 8 <= row_count; r += 8) {
-    nearest_tile<8>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
-  }
-  for (; r < row_count; ++r) {
-    nearest_tile<1>(rows + r * stride, stride, width, centroids, half_norms, count, codes + r);
-  }
 }
 
 /// One block for `queries` queries, four subspaces per 64 bytes; see avx2::pq4_block for the two sums of a byte pair.

@@ -68,6 +68,12 @@ struct KernelSet {
   void (*nearest_centroid)(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
                            const float* centroids, const float* half_norms, std::size_t count,
                            std::uint8_t* codes) noexcept;
+  /// The nearest centroid of each of eight parts, which are the centroids c with the same c mod 8: codes[r·8 + part] and
+  /// costs[r·8 + part], half_norms[c] − row r · centroid c. Else as nearest_centroid. What searches for sums of centroids
+  /// start from: near ones without sorting.
+  void (*nearest_of_parts)(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
+                           const float* centroids, const float* half_norms, std::size_t count, float* costs,
+                           std::uint8_t* codes) noexcept;
 
   /// scores[q·stride + t] = scale[q] · Σ_s table_q[s][code(t, s)] + bias[q], the sum in u16 (subspaces ≤ 256).
   /// Blocks of 16·subspaces bytes: byte s·16 + j holds the code of token j (low nibble) and of token j + 16 (high

@@ -15,6 +15,7 @@
 #if defined(PQKV_ARM64)
 #include "pqkv/isa/neon_integers.hpp"
 #include "pqkv/isa/neon_levels.hpp"
+#include "pqkv/isa/neon_nearest.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::neon {
 
@@ -146,37 +147,6 @@ inline void centroid_sum(const float* buckets, std::size_t width, const float* c
     float sums[height];
     dot(centroids + d * count, height, count, buckets, 1, sums, height);
     for (std::size_t i = 0; i < height; ++i) row[d + i] += sums[i];
-  });
-}
-
-inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
-                             const float* centroids, const float* half_norms, std::size_t count,
-                             std::uint8_t* codes) noexcept {
-  for_each_tile(row_count, [=]<std::size_t height>(Count<height>, std::size_t first) {
-    constexpr std::uint32_t lanes[] = {0, 1, 2, 3};
-    uint32x4_t index_u32x4 = vld1q_u32(lanes), nearest_u32x4[height] = {};
-    float32x4_t best_f32x4[height], distance_f32x4[height];
-    PQKV_UNROLL for (auto& best : best_f32x4) best = vdupq_n_f32(HUGE_VALF);
-    for (std::size_t c = 0; c < count; c += 4) {
-      PQKV_UNROLL for (auto& distance : distance_f32x4) distance = vld1q_f32(half_norms + c);
-      const float* row = rows + first * stride;
-      for (std::size_t d = 0; d < width; ++d, ++row) {
-        const float32x4_t centroids_f32x4 = vld1q_f32(centroids + d * count + c);
-        PQKV_UNROLL for (std::size_t r = 0; r < height; ++r) {
-          distance_f32x4[r] = vfmsq_n_f32(distance_f32x4[r], centroids_f32x4, row[r * stride]);
-        }
-      }
-      PQKV_UNROLL for (std::size_t r = 0; r < height; ++r) {
-        const uint32x4_t closer = vcltq_f32(distance_f32x4[r], best_f32x4[r]);
-        best_f32x4[r] = vbslq_f32(closer, distance_f32x4[r], best_f32x4[r]);
-        nearest_u32x4[r] = vbslq_u32(closer, index_u32x4, nearest_u32x4[r]);
-      }
-      index_u32x4 = vaddq_u32(index_u32x4, vdupq_n_u32(4));
-    }
-    PQKV_UNROLL for (std::size_t r = 0; r < height; ++r) {  // among lanes of the least distance, the least index
-      const uint32x4_t farther = vcgtq_f32(best_f32x4[r], vdupq_n_f32(vminvq_f32(best_f32x4[r])));
-      codes[first + r] = static_cast<std::uint8_t>(vminvq_u32(vorrq_u32(nearest_u32x4[r], farther)));
-    }
   });
 }
 
@@ -313,6 +283,7 @@ inline void exponential_blocks(float* x, std::size_t block_count, float shift, f
   set.centroid_dots = centroid_dots;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
+  set.nearest_of_parts = nearest_of_parts;
   set.pq4_score = pq4_score;
   set.pq6_score = pq6_score;
   set.pq8_score4 = pq8_score4;

@@ -7,6 +7,7 @@
 
 #include "pqkv/isa/scalar_integers.hpp"
 #include "pqkv/isa/scalar_levels.hpp"
+#include "pqkv/isa/scalar_nearest.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::scalar {
 
@@ -80,24 +81,6 @@ inline void centroid_sum(const float* buckets, std::size_t width, const float* c
     float sum = 0;
     for (std::size_t c = 0; c < count; ++c) sum += buckets[c] * centroids[d * count + c];
     row[d] += sum;
-  }
-}
-
-inline void nearest_centroid(const float* rows, std::size_t row_count, std::size_t stride, std::size_t width,
-                             const float* centroids, const float* half_norms, std::size_t count,
-                             std::uint8_t* codes) noexcept {
-  for (std::size_t r = 0; r < row_count; ++r) {
-    float best = 0;
-    std::size_t nearest = 0;
-    for (std::size_t c = 0; c < count; ++c) {
-      float distance = half_norms[c];
-      for (std::size_t d = 0; d < width; ++d) distance -= rows[r * stride + d] * centroids[d * count + c];
-      if (c == 0 || distance < best) {
-        best = distance;
-        nearest = c;
-      }
-    }
-    codes[r] = static_cast<std::uint8_t>(nearest);
   }
 }
 
@@ -312,6 +295,7 @@ inline void exponential_blocks(float* x, std::size_t block_count, float shift, f
   set.centroid_dots4 = centroid_dots4;
   set.centroid_sum = centroid_sum;
   set.nearest_centroid = nearest_centroid;
+  set.nearest_of_parts = nearest_of_parts;
   set.pq4_score = byte_score<4>;
   set.pq6_score = byte_score<6>;
   set.byte_table = byte_table;

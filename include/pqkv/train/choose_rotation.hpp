@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "pqkv/train/codes.hpp"
 #include "pqkv/train/learned_rotation.hpp"
 #include "pqkv/train/train_codebook.hpp"
 
@@ -16,18 +17,12 @@ namespace pqkv::inline PQKV_ABI {
 struct RotationChoice {
   Rotation chosen = Rotation::none;
   RowMatrix matrix;  ///< [dim][dim]; empty for none
+  /// Where the codes ended that the learned rotation was sought by, [subspace][centroid][width]; empty for others.
+  std::vector<float> centroids{};
   std::vector<std::pair<Rotation, double>> tried;
 };
 
 namespace detail {
-
-[[nodiscard]] inline RowMatrix take_rows(const RowMatrix& rows, std::span<const std::size_t> indices) {
-  RowMatrix out(static_cast<Eigen::Index>(indices.size()), rows.cols());
-  for (std::size_t i = 0; i < indices.size(); ++i) {
-    out.row(static_cast<Eigen::Index>(i)) = rows.row(static_cast<Eigen::Index>(indices[i]));
-  }
-  return out;
-}
 
 /// Trains briefly on rotated rows and judges on others; huge when nothing can be trained.
 [[nodiscard]] inline double held_back_error(const RowMatrix& rows, std::span<const float> weights, const RowMatrix& held_back,
@@ -36,26 +31,12 @@ namespace detail {
   options.iterations = 8;
   options.seed = seed;
   options.weights = weights;
-  const RowMatrix turned = rotation.size() == 0 ? rows : RowMatrix(rows * rotation.transpose());
-  const RowMatrix judged = rotation.size() == 0 ? held_back : RowMatrix(held_back * rotation.transpose());
+  const RowMatrix turned = rotation.size() == 0 ? rows : rows_through(rotation, rows);
+  const RowMatrix judged = rotation.size() == 0 ? held_back : rows_through(rotation, held_back);
   const auto trained = train_codebook({turned.data(), static_cast<std::size_t>(turned.rows()), shape.dim}, shape, options);
   if (!trained) return 1e300;
-  const auto count = static_cast<std::size_t>(judged.rows());
-  std::vector<std::uint8_t> codes(count);
-  double error = 0;
-  for (std::size_t s = 0; s < shape.subspaces; ++s) {
-    const float* centroids = trained->codebook->centroids(s);
-    const float* first = judged.data() + s * shape.width();
-    isa::best().nearest_centroid(first, count, shape.dim, shape.width(), centroids, trained->codebook->half_norms(s),
-                                 shape.centroids, codes.data());
-    for (std::size_t r = 0; r < count; ++r) {
-      for (std::size_t d = 0; d < shape.width(); ++d) {
-        const double off = static_cast<double>(first[r * shape.dim + d] - centroids[d * shape.centroids + codes[r]]);
-        error += off * off;
-      }
-    }
-  }
-  return error / static_cast<double>(count);
+  const RowMatrix left = judged - decoded_rows(nearest_codes(judged, *trained->codebook), *trained->codebook);
+  return static_cast<double>(left.squaredNorm()) / static_cast<double>(judged.rows());
 }
 
 }  // namespace detail
@@ -74,22 +55,23 @@ namespace detail {
   const bool judges = wanted == Rotation::automatic || wanted == Rotation::hadamard;
   const std::size_t held = judges && picks.size() / 8 * 7 >= shape.centroids ? picks.size() / 8 : 0;
   const auto sample_picks = std::span(picks).subspan(held);
-  const RowMatrix held_back = detail::take_rows(rows, std::span(picks).first(held));
-  const RowMatrix sample = detail::take_rows(rows, sample_picks);
+  const RowMatrix held_back = take_rows(rows, std::span(picks).first(held));
+  const RowMatrix sample = take_rows(rows, sample_picks);
   std::vector<float> sample_weights;
   if (!weights.empty()) {
     for (const std::size_t pick : sample_picks) sample_weights.push_back(weights[pick]);
   }
 
   double least = 1e308;
-  const auto consider = [&](Rotation rotation, const RowMatrix& matrix) {
+  const auto consider = [&](Rotation rotation, RowMatrix matrix, std::vector<float> centroids = {}) {
     const double error =
         held == 0 ? 0 : detail::held_back_error(sample, sample_weights, held_back, matrix, shape, random.next());
     if (judges) choice.tried.emplace_back(rotation, error);
     if (error >= least) return;
     least = error;
     choice.chosen = rotation;
-    choice.matrix = matrix;
+    choice.matrix = std::move(matrix);
+    choice.centroids = std::move(centroids);
   };
   const auto asked = [wanted](Rotation rotation) { return wanted == rotation || wanted == Rotation::automatic; };
   if (wanted == Rotation::automatic) consider(Rotation::none, {});
@@ -99,7 +81,8 @@ namespace detail {
     for (std::size_t i = 0; i < sign_patterns; ++i) consider(Rotation::hadamard, hadamard_rotation(shape.dim, random));
   }
   if (asked(Rotation::learned)) {
-    consider(Rotation::learned, learned_rotation(sample, shape, learning_iterations, random.next(), sample_weights));
+    LearnedRotation learned = learned_rotation(sample, shape, learning_iterations, random.next(), sample_weights);
+    consider(Rotation::learned, std::move(learned.matrix), std::move(learned.centroids));
   }
   return choice;
 }

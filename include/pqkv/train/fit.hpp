@@ -147,13 +147,13 @@ struct FittedCodebook : TrainedCodebook {
   if (options.metric) {
     const bool given = samples.value_metric.size() != 0;
     forward = detail::square_root(given ? samples.value_metric : detail::query_metric(samples, parts, random));
-    rows = rows * forward.transpose();
+    rows = rows_through(forward, rows);
   }
   const auto weights = options.importance ? samples.importance : std::span<const float>();
-  const RotationChoice rotation = choose_rotation(rows, parts.rope, shape, options.rotation, random.next(), weights);
+  RotationChoice rotation = choose_rotation(rows, parts.rope, shape, options.rotation, random.next(), weights);
   if (rotation.chosen != Rotation::none) {
     forward = rotation.matrix * forward;
-    rows = rows * rotation.matrix.transpose();
+    rows = rows_through(rotation.matrix, rows);
   }
   if (options.metric || rotation.chosen != Rotation::none) {
     const RowMatrix inverse = forward.cast<double>().inverse().cast<float>();
@@ -162,7 +162,7 @@ struct FittedCodebook : TrainedCodebook {
   }
   auto space = CodeSpace::make(std::move(parts));
   if (!space) return space.error();
-  return FittedSpace{std::move(*space), std::move(rows), rotation};
+  return FittedSpace{std::move(*space), std::move(rows), std::move(rotation)};
 }
 
 /// A codebook in the space that the options ask for, with its mass correction; plain train_codebook when they ask for
@@ -188,13 +188,15 @@ struct FittedCodebook : TrainedCodebook {
   }
   TrainOptions weighted = options;
   if (fit.importance) weighted.weights = samples.importance;
+  const std::vector<float>& start = space->rotation.centroids;
+  if (options.start.empty() && start.size() == shape.dim * shape.centroids) weighted.start = start;
   auto trained = train_codebook({space->rows.data(), samples.rows.count, shape.dim}, shape, weighted);
   if (!trained) return trained.error();
   const float* first = trained->codebook->centroids(0);
   const std::vector<float> centroids(first, first + shape.floats());
   auto codebook = Codebook::make(shape, centroids, space->space);
   if (codebook && fit.mass) {
-    const std::vector<std::uint8_t> codes = detail::nearest_codes(space->rows, **codebook);
+    const std::vector<std::uint8_t> codes = nearest_codes(space->rows, **codebook);
     std::vector<float> gains = detail::mass_gains(space->rows, **codebook, codes);
     fitted.fit.mass_factor = fit_mass_factor(samples, **codebook, codes, gains);
     for (float& gain : gains) gain *= fitted.fit.mass_factor;

@@ -26,6 +26,14 @@ enum class Initialisation {
   return indices;
 }
 
+[[nodiscard]] inline RowMatrix take_rows(const RowMatrix& rows, std::span<const std::size_t> indices) {
+  RowMatrix out(static_cast<Eigen::Index>(indices.size()), rows.cols());
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    out.row(static_cast<Eigen::Index>(i)) = rows.row(static_cast<Eigen::Index>(indices[i]));
+  }
+  return out;
+}
+
 /// k-means++ (Arthur, Vassilvitskii: k-means++, the Advantages of Careful Seeding, 2007). `weights` may be empty.
 /// Once every row is a centroid already, the rest are drawn at random.
 [[nodiscard]] inline RowMatrix plus_plus_centroids(const RowMatrix& rows, std::span<const float> weights,
@@ -57,15 +65,22 @@ enum class Initialisation {
   }
 }
 
+/// `count` rows to start from. Careful choice is among 32 rows per centroid, but at least 4096, drawn at random: among more of
+/// them it costs as much as iterations do and saves none.
 [[nodiscard]] inline RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
                                                std::span<const float> weights, std::size_t count, Random& random) {
-  if (initialisation == Initialisation::plus_plus) return plus_plus_centroids(rows, weights, count, random);
-  RowMatrix centroids(static_cast<Eigen::Index>(count), rows.cols());
-  const auto indices = random_indices(static_cast<std::size_t>(rows.rows()), count, random);
-  for (std::size_t c = 0; c < count; ++c) {
-    centroids.row(static_cast<Eigen::Index>(c)) = rows.row(static_cast<Eigen::Index>(indices[c]));
+  constexpr std::size_t rows_per_centroid = 32, enough = 4096;
+  const auto total = static_cast<std::size_t>(rows.rows());
+  const bool careful = initialisation == Initialisation::plus_plus;
+  const std::size_t chosen = careful ? std::min(total, std::max(enough, rows_per_centroid * count)) : count;
+  const auto picks = random_indices(total, chosen, random);
+  const RowMatrix sample = take_rows(rows, picks);
+  if (!careful) return sample;
+  std::vector<float> sample_weights;
+  if (!weights.empty()) {
+    for (const std::size_t pick : picks) sample_weights.push_back(weights[pick]);
   }
-  return centroids;
+  return plus_plus_centroids(sample, sample_weights, count, random);
 }
 
 }  // namespace pqkv::inline PQKV_ABI

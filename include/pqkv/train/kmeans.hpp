@@ -27,6 +27,12 @@ class KMeans {
     centroids_ = first_centroids(initialisation, rows_, weights_, centroids, random);
     report_.samples_per_centroid = static_cast<double>(count()) / static_cast<double>(centroids);
   }
+  /// From centroids [centroid][width] that are known to be near.
+  KMeans(RowMatrix rows, std::span<const float> weights, RowMatrix start)
+      : rows_(std::move(rows)), weights_(weights), centroids_(std::move(start)), codes_(count()), costs_(count()) {
+    PQKV_EXPECTS(rows_.cols() == centroids_.cols() && (weights.empty() || weights.size() == count()));
+    report_.samples_per_centroid = static_cast<double>(count()) / static_cast<double>(centroids_.rows());
+  }
 
   /// One iteration: assign, repair empty clusters, move centroids. Does nothing once the objective falls by less than
   /// `tolerance` of itself.

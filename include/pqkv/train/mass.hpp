@@ -14,23 +14,12 @@
 #include <vector>
 
 #include "pqkv/codec/codebook.hpp"
+#include "pqkv/train/codes.hpp"
 #include "pqkv/train/fit_samples.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
 namespace detail {
-
-/// Codes of rows [count][dim] that lie in the codebook's space: [subspaces][count].
-[[nodiscard]] inline std::vector<std::uint8_t> nearest_codes(const RowMatrix& rows, const Codebook& codebook) {
-  const CodebookShape& shape = codebook.shape();
-  const auto count = static_cast<std::size_t>(rows.rows());
-  std::vector<std::uint8_t> codes(shape.subspaces * count);
-  for (std::size_t s = 0; s < shape.subspaces; ++s) {
-    isa::best().nearest_centroid(rows.data() + s * shape.width(), count, shape.dim, shape.width(), codebook.centroids(s),
-                                 codebook.half_norms(s), shape.centroids, codes.data() + s * count);
-  }
-  return codes;
-}
 
 /// ½·(variance per element of the rows about each centroid), [subspaces][centroids]. The variance of a centroid with
 /// few rows leans on its subspace's.
@@ -82,7 +71,7 @@ namespace detail {
 /// The factor in 0, ¼ … 1 on `gains` (for factor 1) whose attention weights diverge least from the exact ones on the last
 /// whole texts among the samples, with everything compressed and with 4 sinks and 32 recent tokens exact, both counting
 /// alike. 0 when there is no text to judge on, or these texts are more than a quarter of the samples: their rows then made
-/// the centroids that they would judge. `codes`: of the samples (detail::nearest_codes).
+/// the centroids that they would judge. `codes`: of the samples (nearest_codes).
 [[nodiscard]] inline float fit_mass_factor(const FitSamples& samples, const Codebook& codebook,
                                            const std::vector<std::uint8_t>& codes, const std::vector<float>& gains) {
   constexpr std::size_t texts_used = 3, query_step = 8, sinks = 4, recent = 32;
@@ -97,22 +86,19 @@ namespace detail {
   const CodeSpace* space = codebook.space().get();
   const std::size_t run = space != nullptr && space->turns() ? space->parts().run_tokens : unlimited_tokens;
   const auto dim = static_cast<Eigen::Index>(shape.dim);
+  const RowMatrix coded = decoded_rows(codes, codebook);
   std::array<double, factors.size()> divergence{};
   for (const auto& [begin, end] : texts) {
     const std::size_t count = end - begin;
     RowMatrix decoded(static_cast<Eigen::Index>(count), dim);
-    std::vector<float> x(shape.dim);
     for (std::size_t t = 0; t < count; ++t) {
-      for (std::size_t d = 0; d < shape.dim; ++d) {
-        const std::size_t s = d / shape.width();
-        x[d] = codebook.centroids(s)[d % shape.width() * shape.centroids + codes[s * samples.rows.count + begin + t]];
-      }
+      const float* x = coded.data() + (begin + t) * shape.dim;
       float* row = decoded.data() + t * shape.dim;
       if (space == nullptr) {
-        std::copy(x.begin(), x.end(), row);
+        std::copy_n(x, shape.dim, row);
       } else {
         const std::size_t origin = run == unlimited_tokens ? 0 : t / run * run;
-        space->row_out(x.data(), {static_cast<std::int64_t>(origin), t - origin}, 0, row);
+        space->row_out(x, {static_cast<std::int64_t>(origin), t - origin}, 0, row);
       }
     }
     std::vector<float> exact(count), coarse(count), gain(count), query(shape.dim), turned(shape.dim), spaced(shape.dim);

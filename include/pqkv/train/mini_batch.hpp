@@ -16,7 +16,7 @@ namespace pqkv::inline PQKV_ABI {
 
 class MiniBatchKMeans {
  public:
-  /// As KMeans; `batch` rows per step, at least 1. It starts from centroids chosen among 32 rows per centroid.
+  /// As KMeans; `batch` rows per step, at least 1.
   MiniBatchKMeans(const RowMatrix& rows, std::span<const float> weights, std::size_t centroids, std::size_t batch,
                   Initialisation initialisation, std::uint64_t seed)
       : rows_(rows.rows(), rows.cols()), masses_(centroids), codes_(count()) {
@@ -28,9 +28,7 @@ class MiniBatchKMeans {
       rows_.row(static_cast<Eigen::Index>(r)) = rows.row(static_cast<Eigen::Index>(order[r]));
       if (!weights.empty()) weights_.push_back(weights[order[r]]);
     }
-    const std::size_t first = std::min(count(), rows_per_first_centroid * centroids);
-    const std::span<const float> first_weights(weights_.data(), weights_.empty() ? 0 : first);
-    centroids_ = first_centroids(initialisation, rows_.topRows(static_cast<Eigen::Index>(first)), first_weights, centroids, random);
+    centroids_ = first_centroids(initialisation, rows_, weights_, centroids, random);
     report_.samples_per_centroid = static_cast<double>(count()) / static_cast<double>(centroids);
   }
 
@@ -60,8 +58,6 @@ class MiniBatchKMeans {
   [[nodiscard]] const RowMatrix& centroids() const noexcept { return centroids_; }
 
  private:
-  static constexpr std::size_t rows_per_first_centroid = 32;
-
   [[nodiscard]] std::size_t count() const noexcept { return static_cast<std::size_t>(rows_.rows()); }
   [[nodiscard]] double weight(std::size_t row) const noexcept {
     return weights_.empty() ? 1.0 : static_cast<double>(weights_[row]);

@@ -38,7 +38,7 @@ struct RefineOptions {
   RowMatrix rows = detail::turned_rows(samples, space != nullptr ? space->parts() : plain);
   if (space != nullptr && !space->parts().forward.empty()) {
     const auto dim = static_cast<Eigen::Index>(shape.dim);
-    rows = rows * Eigen::Map<const RowMatrix>(space->parts().forward.data(), dim, dim).transpose();
+    rows = rows_through(Eigen::Map<const RowMatrix>(space->parts().forward.data(), dim, dim), rows);
   }
   const auto count = samples.rows.count;
   double mass = 0;

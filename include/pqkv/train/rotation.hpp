@@ -15,9 +15,20 @@
 #include "pqkv/base/random.hpp"
 #include "pqkv/codec/codebook_request.hpp"
 #include "pqkv/codec/rope.hpp"
+#include "pqkv/isa/select.hpp"
 #include "pqkv/train/metric.hpp"
 
 namespace pqkv::inline PQKV_ABI {
+
+/// rows · matrixᵀ: rows [count][dim] in the coordinates that a square matrix leads to.
+[[nodiscard]] inline RowMatrix rows_through(const RowMatrix& matrix, const RowMatrix& rows) {
+  const RowMatrix transposed = matrix.transpose();
+  const auto dim = static_cast<std::size_t>(matrix.rows());
+  RowMatrix out = RowMatrix::Zero(rows.rows(), matrix.rows());
+  isa::best().product_f32(transposed.data(), dim, dim, dim, rows.data(), dim, static_cast<std::size_t>(rows.rows()), out.data(),
+                          dim);
+  return out;
+}
 
 namespace detail {
 

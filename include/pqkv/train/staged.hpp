@@ -20,12 +20,9 @@ namespace pqkv::inline PQKV_ABI {
 
 class StagedKMeans {
  public:
-  /// More rows than that change little, and a search for sums is ten times one for centroids.
-  static constexpr std::size_t rows_per_centroid = 128;
-
-  /// As KMeans; `centroids` of each of `stages` (at least 2).
+  /// As KMeans; `centroids` of each of `stages` (at least 2). `start`: where the first stage starts, or empty.
   StagedKMeans(RowMatrix rows, std::span<const float> weights, std::size_t centroids, std::size_t stages,
-               Initialisation initialisation, std::uint64_t seed)
+               Initialisation initialisation, std::uint64_t seed, const RowMatrix& start)
       : rows_(std::move(rows)),
         weights_(weights),
         per_stage_(centroids),
@@ -34,7 +31,8 @@ class StagedKMeans {
         centroids_(index(stages * centroids), rows_.cols()) {
     RowMatrix left = rows_;
     for (std::size_t stage = 0; stage < stages; ++stage) {
-      KMeans one(left, weights_, centroids, initialisation, seed + stage);
+      KMeans one = stage == 0 && start.size() != 0 ? KMeans(left, weights_, start)
+                                                   : KMeans(left, weights_, centroids, initialisation, seed + stage);
       for (std::size_t step = 0; step < first_steps; ++step) one.step(0);
       one.finish();
       centroids_.middleRows(index(stage * centroids), index(centroids)) = one.centroids();
@@ -69,9 +67,9 @@ class StagedKMeans {
   [[nodiscard]] const RowMatrix& centroids() const noexcept { return centroids_; }
 
  private:
-  static constexpr std::size_t first_steps = 8;
+  static constexpr std::size_t first_steps = 6;
   static constexpr double unknown = 1e300;
-  static constexpr double least_fall = 1e-3;  // long tails of small gains are not worth their searches
+  static constexpr double least_fall = 2e-3;  // long tails of small gains are not worth their searches
 
   [[nodiscard]] static Eigen::Index index(std::size_t i) noexcept { return static_cast<Eigen::Index>(i); }
   [[nodiscard]] std::size_t count() const noexcept { return static_cast<std::size_t>(rows_.rows()); }
@@ -162,13 +160,16 @@ class StagedKMeans {
 /// (which know no batches).
 class SubspaceTrainer {
  public:
+  /// `start`: centroids (of the first stage) to start from, or empty; batches do without.
   SubspaceTrainer(RowMatrix rows, std::span<const float> weights, const CodebookShape& shape, Initialisation initialisation,
-                  std::uint64_t seed, std::size_t batch)
+                  std::uint64_t seed, std::size_t batch, RowMatrix start)
       : trainer_(shape.stages > 1
                      ? Trainer(std::in_place_type<StagedKMeans>, std::move(rows), weights, shape.centroids, shape.stages,
-                               initialisation, seed)
+                               initialisation, seed, start)
                  : batch != 0
                      ? Trainer(std::in_place_type<MiniBatchKMeans>, rows, weights, shape.centroids, batch, initialisation, seed)
+                 : start.size() != 0
+                     ? Trainer(std::in_place_type<KMeans>, std::move(rows), weights, std::move(start))
                      : Trainer(std::in_place_type<KMeans>, std::move(rows), weights, shape.centroids, initialisation, seed)) {}
 
   void step(double tolerance) {

@@ -37,6 +37,10 @@ namespace detail {
   if (!options.weights.empty() && options.weights.size() != rows.count) {
     return Error{Errc::invalid_shape, message(options.weights.size(), " weights for ", rows.count, " rows")};
   }
+  if (!options.start.empty() && options.start.size() != shape.dim * shape.centroids) {
+    return Error{Errc::invalid_shape, message(options.start.size(), " numbers to start from, but ", shape.centroids,
+                                              " centroids of dim ", shape.dim, " have ", shape.dim * shape.centroids)};
+  }
   for (std::size_t r = 0; r < rows.count; ++r) {
     if (!options.weights.empty() && !(options.weights[r] >= 0 && std::isfinite(options.weights[r]))) {
       return Error{Errc::invalid_data, message("weight ", r, " is negative or not finite")};
@@ -72,10 +76,8 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
   Random random(options.seed);
   std::vector<std::size_t> sample;
   std::vector<float> sample_weights(options.weights.begin(), options.weights.end());
-  const std::size_t most = shape.stages == 1 ? options.max_rows
-                                             : std::min(options.max_rows, StagedKMeans::rows_per_centroid * shape.centroids);
-  if (rows.count > most) {
-    sample = random_indices(rows.count, most, random);
+  if (rows.count > options.max_rows) {
+    sample = random_indices(rows.count, options.max_rows, random);
     if (!sample_weights.empty()) {
       for (std::size_t i = 0; i < sample.size(); ++i) sample_weights[i] = options.weights[sample[i]];
       sample_weights.resize(sample.size());
@@ -96,7 +98,14 @@ template <Executor E = SerialExecutor, Progress P = NoProgress, Metric M = Eucli
           Eigen::Map<const Eigen::RowVectorXf>(row, static_cast<Eigen::Index>(width));
     }
     metric.to_euclidean(s, piece);
-    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s], options.batch);
+    RowMatrix start;
+    if (!options.start.empty()) {
+      start = Eigen::Map<const RowMatrix>(options.start.data() + s * shape.centroids * width,
+                                          static_cast<Eigen::Index>(shape.centroids), static_cast<Eigen::Index>(width));
+      metric.to_euclidean(s, start);
+    }
+    subspaces[s].emplace(std::move(piece), sample_weights, shape, options.initialisation, seeds[s], options.batch,
+                         std::move(start));
   });
   for (std::size_t iteration = 0; iteration < options.iterations; ++iteration) {
     executor.run(shape.subspaces,

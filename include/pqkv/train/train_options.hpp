@@ -20,6 +20,8 @@ struct TrainOptions {
   Initialisation initialisation = Initialisation::plus_plus;
   std::size_t max_rows = 65536;      ///< beyond, a random sample of this many rows is used
   std::span<const float> weights{};  ///< one per row, ≥ 0, or none: how much its error counts
+  /// Centroids (of the first stage) to start from instead of `initialisation`, [subspace][centroid][width], or none.
+  std::span<const float> start{};
   /// Rows per iteration (MiniBatchKMeans); 0: all. Eight times as many as centroids, and iterations for five passes over the
   /// rows, took a fifth of the time of 25 full iterations and left an error 2 % larger (bench/README.md).
   std::size_t batch = 0;
