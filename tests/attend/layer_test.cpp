@@ -34,19 +34,17 @@ TEST_CASE("a layer's outputs do not depend on the executor") {
   const auto rows = normal_floats(tokens * kv_heads * dim, 1);
   const auto queries = normal_floats(kv_heads * group * dim, 2);
   const Rows all(rows.data(), tokens, kv_heads * dim);
-  for (const AnyKeys& keys : key_policies(dim)) {
-    for (const AnyValues& values : value_policies(dim)) {
-      INFO(keys.describe() << " / " << values.describe());
-      auto cache = AnyCache::make({1, kv_heads, dim}, {keys}, {values}, {.sinks = 2, .recent = 8}).value();
-      REQUIRE(cache.append_layer(0, all, all));
-      auto serial = make_workspaces(cache, group);
-      auto threaded = make_workspaces(cache, group, 2);
-      std::vector<float> one(kv_heads * group * dim), two(kv_heads * group * dim);
-      const FloatRows query_rows(queries.data(), kv_heads * group, dim);
-      attend_layer(cache, 0, query_rows, one.data(), dim, serial);
-      attend_layer(cache, 0, query_rows, two.data(), dim, threaded, {}, TwoThreads{});
-      REQUIRE(one == two);
-    }
+  for (const auto& [keys, values] : format_pairs(dim)) {
+    INFO(keys.describe() << " / " << values.describe());
+    auto cache = AnyCache::make({1, kv_heads, dim}, {keys}, {values}, {.sinks = 2, .recent = 8}).value();
+    REQUIRE(cache.append_layer(0, all, all));
+    auto serial = make_workspaces(cache, group);
+    auto threaded = make_workspaces(cache, group, 2);
+    std::vector<float> one(kv_heads * group * dim), two(kv_heads * group * dim);
+    const FloatRows query_rows(queries.data(), kv_heads * group, dim);
+    attend_layer(cache, 0, query_rows, one.data(), dim, serial);
+    attend_layer(cache, 0, query_rows, two.data(), dim, threaded, {}, TwoThreads{});
+    REQUIRE(one == two);
   }
 }
 
@@ -90,29 +88,27 @@ TEST_CASE("a chunk through a layer equals the chunk through each head") {
 
 TEST_CASE("append and attend allocate nothing after reserve") {
   const auto rows = normal_floats(tokens * dim, 5);
-  for (const AnyKeys& keys : key_policies(dim)) {
-    for (const AnyValues& values : value_policies(dim)) {
-      INFO(keys.describe() << " / " << values.describe());
-      for (const ScalarType window : {ScalarType::f32, ScalarType::f16}) {
-        HeadCache<AnyKeys, AnyValues> cache(keys, values, {.sinks = 2, .recent = 8, .window = window});
+  for (const auto& [keys, values] : format_pairs(dim)) {
+    INFO(keys.describe() << " / " << values.describe());
+    for (const ScalarType window : {ScalarType::f32, ScalarType::f16}) {
+      HeadCache<AnyKeys, AnyValues> cache(keys, values, {.sinks = 2, .recent = 8, .window = window});
+      REQUIRE(cache.reserve(tokens));
+      Workspace<AnyKeys, AnyValues> workspace;
+      workspace.reserve(cache, group);
+      std::vector<float> out(group * dim);
+      for (const std::size_t kept : {std::size_t{0}, tokens - 3, tokens / 3}) {  // nothing, in the window, in a block
+        cache.truncate(kept);
         REQUIRE(cache.reserve(tokens));
-        Workspace<AnyKeys, AnyValues> workspace;
-        workspace.reserve(cache, group);
-        std::vector<float> out(group * dim);
-        for (const std::size_t kept : {std::size_t{0}, tokens - 3, tokens / 3}) {  // nothing, in the window, in a block
-          cache.truncate(kept);
-          REQUIRE(cache.reserve(tokens));
-          std::size_t refused = 0;
-          const std::size_t before = allocations();
-          for (std::size_t t = kept; t < tokens; ++t) {
-            const Rows row(rows.data() + t * dim, 1, dim);
-            if (!cache.append(row, row)) ++refused;
-            attend(cache, FloatRows(rows.data(), group, dim), out.data(), dim, workspace);
-          }
-          const std::size_t after = allocations();
-          REQUIRE(refused == 0);
-          REQUIRE(after == before);
+        std::size_t refused = 0;
+        const std::size_t before = allocations();
+        for (std::size_t t = kept; t < tokens; ++t) {
+          const Rows row(rows.data() + t * dim, 1, dim);
+          if (!cache.append(row, row)) ++refused;
+          attend(cache, FloatRows(rows.data(), group, dim), out.data(), dim, workspace);
         }
+        const std::size_t after = allocations();
+        REQUIRE(refused == 0);
+        REQUIRE(after == before);
       }
     }
   }

@@ -1,8 +1,10 @@
 // The policies that the conformance tests run over: a new format is one more line here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "pqkv/pqkv.hpp"
@@ -143,6 +145,18 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
   spaced(Turbo4Values::make(dim).value(), space_choices(dim, false)[0]);
   return policies;
+}
+
+/// Pairs that have every format at least thrice, each time with another one. The two sides of a cache meet in its blocks and
+/// runs only, so that not every product needs trying.
+inline std::vector<std::pair<AnyKeys, AnyValues>> format_pairs(std::size_t dim) {
+  const auto keys = key_policies(dim);
+  const auto values = value_policies(dim);
+  std::vector<std::pair<AnyKeys, AnyValues>> pairs;
+  for (std::size_t i = 0; i < 3 * std::max(keys.size(), values.size()); ++i) {
+    pairs.emplace_back(keys[i % keys.size()], values[(i + i / keys.size()) % values.size()]);
+  }
+  return pairs;
 }
 
 }  // namespace pqkv::test
