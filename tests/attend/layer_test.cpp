@@ -1,30 +1,13 @@
 // Whole layers over threads, and what the hot path must not do: allocate.
-#include <atomic>
-#include <thread>
-
 #include "catch.hpp"
 #include "support/allocations.hpp"
 #include "support/policies.hpp"
+#include "support/two_threads.hpp"
 
 using namespace pqkv;
 using namespace pqkv::test;
 
 namespace {
-
-/// Two threads per call.
-struct TwoThreads {
-  std::size_t workers() const noexcept { return 2; }
-  template <class Task>
-  void run(std::size_t count, const Task& task) const {
-    std::atomic<std::size_t> next{0};
-    const auto work = [&](std::size_t worker) {
-      for (std::size_t i = next++; i < count; i = next++) task(i, worker);
-    };
-    std::thread other(work, 1);
-    work(0);
-    other.join();
-  }
-};
 
 constexpr std::size_t dim = 32, kv_heads = 3, group = 2, tokens = 300;
 

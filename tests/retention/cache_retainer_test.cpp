@@ -1,11 +1,9 @@
 // CacheRetainer: what Retainer does to each head, done to a whole cache, ragged, all heads or none.
-#include <atomic>
-#include <thread>
-
 #include "catch.hpp"
 
 #include "support/policies.hpp"
 #include "support/sequence.hpp"
+#include "support/two_threads.hpp"
 
 using namespace pqkv;
 using namespace pqkv::test;
@@ -18,21 +16,6 @@ constexpr std::size_t heads = 6, group = 2, query_heads = 6;
 constexpr double attention_tolerance = 5e-3;  // 15-bit weights
 
 using Cache = CompressedKVCache<AnyKeys, AnyValues>;
-
-/// Two threads per call.
-struct TwoThreads {
-  std::size_t workers() const noexcept { return 2; }
-  template <class Task>
-  void run(std::size_t count, const Task& task) const {
-    std::atomic<std::size_t> next{0};
-    const auto work = [&](std::size_t worker) {
-      for (std::size_t i = next++; i < count; i = next++) task(i, worker);
-    };
-    std::thread other(work, 1);
-    work(0);
-    other.join();
-  }
-};
 
 /// Pq8 keys that take RoPE out in runs of 64 in front of int8 values: every part of eviction and compaction has work.
 Cache filled(std::size_t tokens, std::shared_ptr<PageSource> pages = nullptr) {
