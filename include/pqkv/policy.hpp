@@ -100,6 +100,16 @@ concept RowMovable = BlockFormat<F> && requires(const F& format, const std::byte
   { format.copy_row(from, index, to, index) } noexcept;
 };
 
+/// What keys say of needs_origin(); false where they say nothing.
+template <KeyPolicy P>
+[[nodiscard]] bool needs_origin(const P& keys) noexcept {
+  if constexpr (requires { keys.needs_origin(); }) {
+    return keys.needs_origin();
+  } else {
+    return false;
+  }
+}
+
 /// A value format.
 template <class P>
 concept ValuePolicy =

@@ -23,13 +23,6 @@ struct CompactionPart {
 
 [[nodiscard]] inline std::size_t blocks_for(std::size_t tokens) noexcept { return (tokens + block_tokens - 1) / block_tokens; }
 
-/// Whether codes of the format keep to their run's origin.
-template <KeyPolicy K>
-[[nodiscard]] bool needs_origin(const K& keys) noexcept {
-  if constexpr (requires { keys.needs_origin(); }) return keys.needs_origin();
-  return false;
-}
-
 /// The part that begins with run `first`: runs filled to less than `fill` that were moved alike (and have one origin, if
 /// that matters), where they would need fewer blocks.
 [[nodiscard]] inline CompactionPart part_at(const GrowingArray<Run>& runs, std::size_t first, double fill,
@@ -106,7 +99,7 @@ template <KeyPolicy K, ValuePolicy V>
   std::size_t before = 0, after = 0;
   if constexpr (RowMovable<K> && RowMovable<V>) {
     SealedTokens& sealed = head.sequence().sealed;
-    const bool by_origin = detail::needs_origin(head.keys());
+    const bool by_origin = needs_origin(head.keys());
     std::size_t blocks = 0, slots = 0;
     for (std::size_t i = 0; i < sealed.runs().size();) {
       const detail::CompactionPart part = detail::part_at(sealed.runs(), i, fill, by_origin);

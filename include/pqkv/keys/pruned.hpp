@@ -95,11 +95,7 @@ class PrunedKeys {
   {
     return inner_.rows_move();
   }
-  [[nodiscard]] bool needs_origin() const noexcept
-    requires requires(const K& keys) { keys.needs_origin(); }
-  {
-    return inner_.needs_origin();
-  }
+  [[nodiscard]] bool needs_origin() const noexcept { return pqkv::needs_origin(inner_); }
   void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept
     requires RowMovable<K>
   {

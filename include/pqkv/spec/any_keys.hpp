@@ -66,10 +66,7 @@ class AnyKeys {
       if constexpr (RowMovable<P>) return policy.rows_move();
       return false;
     }
-    bool needs_origin() const noexcept override {
-      if constexpr (requires { policy.needs_origin(); }) return policy.needs_origin();
-      return false;
-    }
+    bool needs_origin() const noexcept override { return pqkv::needs_origin(policy); }
     void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept override {
       if constexpr (RowMovable<P>) policy.copy_row(from, index, to, to_index);
     }
