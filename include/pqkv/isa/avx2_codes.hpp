@@ -84,57 +84,71 @@ inline void store_scores(__m256i whole_u16x16, __m256i odd_u16x16, __m256 scale,
   _mm256_storeu_ps(scores + 8, _mm256_fmadd_ps(high, scale, bias));
 }
 
-/// One block for `queries` queries. Bytes are summed in 16-bit lanes without unpacking: once as they are (even byte +
+/// `together` blocks for `queries` queries. Bytes are summed in 16-bit lanes without unpacking: once as they are (even byte +
 /// 256·odd byte, modulo 2¹⁶) and once shifted (odd byte alone).
-template <std::size_t queries>
-inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
-                      const float* bias, float* scores, std::size_t stride) noexcept {
-  __m256i sums_u16x16[queries][4];  // tokens 0–15 whole and odd, tokens 16–31 whole and odd
-  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-    PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) sums_u16x16[q][i] = _mm256_setzero_si256();
+template <std::size_t together, std::size_t queries>
+inline void pq4_blocks(const std::uint8_t* blocks, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
+                       const float* bias, float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
+  constexpr std::size_t cells = together * queries;
+  __m256i sums_u16x16[cells][4];  // tokens 0–15 whole and odd, tokens 16–31 whole and odd
+  PQKV_UNROLL for (std::size_t i = 0; i < cells; ++i) {
+    PQKV_UNROLL for (std::size_t j = 0; j < 4; ++j) sums_u16x16[i][j] = _mm256_setzero_si256();
   }
   const __m256i nibble = _mm256_set1_epi8(15);
   for (std::size_t s = 0; s < subspaces; s += 2) {
     const bool pair = s + 2 <= subspaces;
-    const std::uint8_t* codes = block + s * 16;
-    const __m256i codes_u8x32 =
-        pair ? load_bytes(codes) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-    const __m256i low_u8x32 = _mm256_and_si256(codes_u8x32, nibble);
-    const __m256i high_u8x32 = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, 4), nibble);
+    __m256i table_u8x32[queries];
     PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
       const std::uint8_t* entries = tables + (q * subspaces + s) * 16;
-      const __m256i table_u8x32 =
-          pair ? load_bytes(entries)
-               : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
-      const __m256i first = _mm256_shuffle_epi8(table_u8x32, low_u8x32);
-      const __m256i second = _mm256_shuffle_epi8(table_u8x32, high_u8x32);
-      sums_u16x16[q][0] = _mm256_add_epi16(sums_u16x16[q][0], first);
-      sums_u16x16[q][1] = _mm256_add_epi16(sums_u16x16[q][1], _mm256_srli_epi16(first, 8));
-      sums_u16x16[q][2] = _mm256_add_epi16(sums_u16x16[q][2], second);
-      sums_u16x16[q][3] = _mm256_add_epi16(sums_u16x16[q][3], _mm256_srli_epi16(second, 8));
+      table_u8x32[q] = pair ? load_bytes(entries)
+                            : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+    }
+    PQKV_UNROLL for (std::size_t b = 0; b < together; ++b) {
+      const std::uint8_t* codes = blocks + (b * subspaces + s) * 16;
+      if (s % 4 == 0) prefetch(codes, 64, ahead);
+      const __m256i codes_u8x32 =
+          pair ? load_bytes(codes) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+      const __m256i low_u8x32 = _mm256_and_si256(codes_u8x32, nibble);
+      const __m256i high_u8x32 = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, 4), nibble);
+      PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+        __m256i* sums = sums_u16x16[b * queries + q];
+        const __m256i first = _mm256_shuffle_epi8(table_u8x32[q], low_u8x32);
+        const __m256i second = _mm256_shuffle_epi8(table_u8x32[q], high_u8x32);
+        sums[0] = _mm256_add_epi16(sums[0], first);
+        sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16(first, 8));
+        sums[2] = _mm256_add_epi16(sums[2], second);
+        sums[3] = _mm256_add_epi16(sums[3], _mm256_srli_epi16(second, 8));
+      }
     }
   }
-  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+  PQKV_UNROLL for (std::size_t i = 0; i < cells; ++i) {
+    const std::size_t q = i % queries;
+    float* out = scores + q * stride + i / queries * 32;
     const __m256 scale_f32x8 = _mm256_set1_ps(scale[q]);
     const __m256 bias_f32x8 = _mm256_set1_ps(bias[q]);
-    store_scores(sums_u16x16[q][0], sums_u16x16[q][1], scale_f32x8, bias_f32x8, scores + q * stride);
-    store_scores(sums_u16x16[q][2], sums_u16x16[q][3], scale_f32x8, bias_f32x8, scores + q * stride + 16);
+    store_scores(sums_u16x16[i][0], sums_u16x16[i][1], scale_f32x8, bias_f32x8, out);
+    store_scores(sums_u16x16[i][2], sums_u16x16[i][3], scale_f32x8, bias_f32x8, out + 16);
   }
 }
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
                       float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) {
+  std::size_t b = 0;
+  for (; query_count == 1 && b + 2 <= block_count; b += 2) {
+    pq4_blocks<2, 1>(blocks + b * 16 * subspaces, subspaces, tables, scale, bias, scores + b * 32, stride, ahead);
+  }
+  for (; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 16 * subspaces;
-    prefetch(block, 16 * subspaces, ahead);
-    float* out = scores + b * 32;
+    std::ptrdiff_t asking = ahead;  // the first queries ask, for all
     std::size_t q = 0;
-    for (; q + 2 <= query_count; q += 2) {
-      pq4_block<2>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+    for (; q + 2 <= query_count; q += 2, asking = 0) {
+      pq4_blocks<1, 2>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride + b * 32, stride,
+                       asking);
     }
     if (q < query_count) {
-      pq4_block<1>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, out + q * stride, stride);
+      pq4_blocks<1, 1>(block, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride + b * 32, stride,
+                       asking);
     }
   }
 }
