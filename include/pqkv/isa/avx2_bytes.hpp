@@ -107,20 +107,28 @@ inline void byte_chunks(const std::uint8_t* codes, const ByteWeights* weights, f
   }
 }
 
-/// One group of one block for `queries` queries.
+/// Groups whose weights are quantised one after the other before any is used: while one waits for its largest product and a
+/// division, the next begins.
+inline constexpr std::size_t groups_at_once = 4;
+
+/// `groups` ≤ groups_at_once neighbouring groups of one block for `queries` queries.
 template <std::size_t bits, std::size_t queries>
-inline void byte_group(const GroupScales& scales, const std::uint8_t* codes, std::size_t chunks, const float* weights,
-                       std::size_t stride, float* outs, std::size_t dim, std::ptrdiff_t ahead) noexcept {
-  ByteWeights quantised[queries];
-  PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-    quantise_bytes<bits>(scales, weights + q * stride, quantised[q]);
+inline void byte_groups(const GroupScales* scales, std::size_t groups, const std::uint8_t* codes, std::size_t chunks,
+                        const float* weights, std::size_t stride, float* outs, std::size_t dim, std::ptrdiff_t ahead) noexcept {
+  ByteWeights quantised[groups_at_once][queries];
+  for (std::size_t g = 0; g < groups; ++g) {
+    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
+      quantise_bytes<bits>(scales[g], weights + q * stride, quantised[g][q]);
+    }
   }
-  std::size_t c = 0;
-  constexpr std::size_t step = queries == 4 ? 2 : 4;  // sums for 8 registers
-  for (; c + step <= chunks; c += step) {
-    byte_chunks<bits, step, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim, ahead);
+  for (std::size_t g = 0; g < groups; ++g, codes += chunks * 32 * bits, outs += chunks * 8) {
+    std::size_t c = 0;
+    constexpr std::size_t step = queries == 4 ? 2 : 4;  // sums for 8 registers
+    for (; c + step <= chunks; c += step) {
+      byte_chunks<bits, step, queries>(codes + c * 32 * bits, quantised[g], outs + c * 8, dim, ahead);
+    }
+    for (; c < chunks; ++c) byte_chunks<bits, 1, queries>(codes + c * 32 * bits, quantised[g], outs + c * 8, dim, ahead);
   }
-  for (; c < chunks; ++c) byte_chunks<bits, 1, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim, ahead);
 }
 
 template <std::size_t bits>
@@ -132,20 +140,23 @@ inline void byte_accumulate(const std::byte* blocks, std::size_t block_count, st
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
     prefetch(block, groups * 128, ahead);
-    for (std::size_t g = 0; g < groups; ++g) {
-      GroupScales scales;
-      load_scales<bits>(reinterpret_cast<const f16*>(block + g * 64),
-                        reinterpret_cast<const f16*>(block + (groups + g) * 64), scales);
-      const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 4 * bits;
+    for (std::size_t first = 0; first < groups; first += groups_at_once) {
+      const std::size_t count = std::min(groups_at_once, groups - first);
+      GroupScales scales[groups_at_once];
+      for (std::size_t g = 0; g < count; ++g) {
+        load_scales<bits>(reinterpret_cast<const f16*>(block + (first + g) * 64),
+                          reinterpret_cast<const f16*>(block + (groups + first + g) * 64), scales[g]);
+      }
+      const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + first * group * 4 * bits;
       const float* line = weights + b * 32;
-      float* out = outs + g * group;
+      float* out = outs + first * group;
       std::ptrdiff_t asking = ahead;  // the first queries ask, for all
       std::size_t q = 0;
       for (; q + 4 <= query_count; q += 4, asking = 0) {
-        byte_group<bits, 4>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
+        byte_groups<bits, 4>(scales, count, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
       for (; q < query_count; ++q, asking = 0) {
-        byte_group<bits, 1>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
+        byte_groups<bits, 1>(scales, count, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
     }
   }

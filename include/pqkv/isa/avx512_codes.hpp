@@ -125,7 +125,7 @@ inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::
   return static_cast<std::uint32_t>(sum_of(_mm512_maskz_cvtepi32_ps(0xffff, most_i32x16))) / 4;
 }
 
-/// One block for `queries` queries, four subspaces per 64 bytes; see avx2::pq4_block for the two sums of a byte pair.
+/// One block for `queries` queries, four subspaces per 64 bytes; see avx2::pq4_blocks for the two sums of a byte pair.
 template <std::size_t queries>
 inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
                       const float* bias, float* scores, std::size_t stride) noexcept {
