@@ -93,7 +93,7 @@ void check_integers(isa::KernelSet::IntegerAccumulate kernel) {
           if (queries > 2) std::fill_n(weights.begin() + 2 * static_cast<std::ptrdiff_t>(stride), 32, 0.0f);
           std::vector<float> expected(queries * dim, 0.5f), got(queries * dim, 0.5f);
           isa::scalar::integer_accumulate<bits>(data, blocks, dim, group, weights.data(), queries, stride, expected.data(), 0);
-          kernel(data, blocks, dim, group, weights.data(), queries, stride, got.data(), 0);
+          kernel(data, blocks, dim, group, weights.data(), queries, stride, got.data(), 4096);
           const double most = ((1 << bits) - 1.0 + 4.0) * static_cast<double>(stride);
           for (std::size_t i = 0; i < got.size(); ++i) {
             REQUIRE(std::fabs(static_cast<double>(got[i] - expected[i])) <= float_sum_tolerance * most);
@@ -112,7 +112,7 @@ void check_integers(isa::KernelSet::IntegerAccumulate kernel) {
             std::fill(expected.begin(), expected.end(), 0.0f);
             std::fill(got.begin(), got.end(), 0.0f);
             isa::scalar::integer_accumulate<bits>(plain_data, 1, dim, group, weights.data(), 1, 32, expected.data(), 0);
-            kernel(plain_data, 1, dim, group, weights.data(), 1, 32, got.data(), 0);
+            kernel(plain_data, 1, dim, group, weights.data(), 1, 32, got.data(), 4096);
             REQUIRE(got == expected);
           }
         }

@@ -166,8 +166,9 @@ inline void store_sums(const uint16x8_t* sums_u16x8, const float* scale, const f
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
+    ask_ahead(blocks + b * subspaces * 16, subspaces * 16, ahead);
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       uint16x8_t sums_u16x8[width * 4] = {};  // four of 8 tokens per query
       for (std::size_t s = 0; s < subspaces; ++s) {
@@ -188,8 +189,9 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
 /// 6-bit codes: TBL over four registers looks 64 entries up.
 inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
+    ask_ahead(blocks + b * subspaces * 24, subspaces * 24, ahead);
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       uint16x8_t sums_u16x8[width * 4] = {};  // four of 8 tokens per query
       for (std::size_t s = 0; s < subspaces; ++s) {
@@ -214,9 +216,10 @@ inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::
 }
 
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    ask_ahead(codes, 8 * subspaces, ahead);
     float32x4_t sums_f32x4[8] = {};  // per token, a lane per query
     for (const float* entries = table; entries != table + subspaces * 1024; entries += 1024, codes += 8) {
       PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) {

@@ -33,13 +33,14 @@ inline float quantise_weights(const float32x4_t* products_f32x4, int16x8_t* pair
 
 inline void int8_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs, std::ptrdiff_t /*ahead*/) noexcept {
+                               float* outs, std::ptrdiff_t ahead) noexcept {
   constexpr std::size_t bits = 8;
   const uint16x8_t mask_u16x8 = vdupq_n_u16(255);
   const std::size_t groups = dim / group;
   for (std::size_t cell = 0; cell < block_count * groups; ++cell) {
     const std::size_t b = cell / groups, g = cell % groups;
     const std::byte* block = blocks + b * (groups * 128 + dim * 4 * bits);
+    if (g == 0) ask_ahead(block, groups * 128 + dim * 4 * bits, ahead);
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       const auto* scales = reinterpret_cast<const f16*>(block + g * 64);  // and offsets behind those of all groups
       int16x8_t pairs_i16x8[width][16];
@@ -119,13 +120,14 @@ inline ByteWeights quantise_bytes(const f16* scales, const f16* offsets, const f
 template <std::size_t bits>
 inline void byte_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                             const float* weights, std::size_t query_count, std::size_t stride, float* outs,
-                            std::ptrdiff_t /*ahead*/) noexcept {
+                            std::ptrdiff_t ahead) noexcept {
   constexpr std::size_t crumbs = 8 / bits;
   const uint8x16_t mask_u8x16 = vdupq_n_u8((1 << bits) - 1);
   const std::size_t groups = dim / group;
   for (std::size_t cell = 0; cell < block_count * groups; ++cell) {
     const std::size_t b = cell / groups, g = cell % groups;
     const std::byte* block = blocks + b * (groups * 128 + dim * 4 * bits);
+    if (g == 0) ask_ahead(block, groups * 128 + dim * 4 * bits, ahead);
     const auto* scales = reinterpret_cast<const f16*>(block + g * 64);  // and offsets behind those of all groups
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       ByteWeights quantised[width];

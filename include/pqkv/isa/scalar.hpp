@@ -132,9 +132,10 @@ inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::
 template <std::size_t bits>
 inline void byte_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                        const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 4 * bits * subspaces;
+    ask_ahead(block, 4 * bits * subspaces, ahead);
     for (std::size_t q = 0; q < query_count; ++q) {
       for (std::size_t t = 0; t < 32; ++t) {
         std::uint32_t sum = 0;
@@ -150,9 +151,10 @@ inline void byte_score(const std::uint8_t* blocks, std::size_t block_count, std:
 
 template <std::size_t queries>
 inline void pq8_score_interleaved(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
-                                  const float* table, float* scores, std::size_t stride) noexcept {
+                                  const float* table, float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    ask_ahead(codes, 8 * subspaces, ahead);
     float sums[queries][8] = {};
     for (std::size_t s = 0; s < subspaces; ++s) {
       for (std::size_t t = 0; t < 8; ++t) {
@@ -191,9 +193,10 @@ inline void plane_table(const float* table, std::size_t subspaces, std::uint8_t*
 
 inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                              const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
-                             float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
+                             float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t q = 0; q < query_count; ++q) {
     for (std::size_t t = 0; t < block_count * 32; ++t) {
+      if (q == 0 && t % 32 == 0) ask_ahead(blocks + t * subspaces, 32 * subspaces, ahead);
       std::uint32_t sum = 0;
       for (std::size_t s = 0; s < subspaces; ++s) {
         const std::uint8_t* entry = planes + (q * subspaces + s) * 512 + pq8_code(blocks, subspaces, s, t);
@@ -205,25 +208,26 @@ inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count
 }
 
 inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                      float* scores, std::ptrdiff_t /*ahead*/) noexcept {
-  pq8_score_interleaved<1>(blocks, block_count, subspaces, table, scores, 0);
+                      float* scores, std::ptrdiff_t ahead) noexcept {
+  pq8_score_interleaved<1>(blocks, block_count, subspaces, table, scores, 0, ahead);
 }
 
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
-  pq8_score_interleaved<4>(blocks, block_count, subspaces, table, scores, stride);
+                       float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
+  pq8_score_interleaved<4>(blocks, block_count, subspaces, table, scores, stride, ahead);
 }
 
 /// Weights fall into the buckets of 16 centroids, and buckets meet centroids at the end. Four sets of buckets, so that an
 /// addition seldom waits for the one before it.
 inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                            const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
-                           float* outs, std::ptrdiff_t /*ahead*/) noexcept {
+                           float* outs, std::ptrdiff_t ahead) noexcept {
   for (std::size_t q = 0; q < query_count; ++q) {
     for (std::size_t s = 0; s < subspaces; ++s) {
       float buckets[4][16] = {};
       for (std::size_t b = 0; b < block_count; ++b) {
         const std::uint8_t* pairs = blocks + (b * subspaces + s) * 16;
+        if (q == 0 && s % 4 == 0) ask_ahead(pairs, 64, ahead);
         const float* line = weights + q * stride + b * 32;
         for (std::size_t t = 0; t < 16; ++t) {
           buckets[t % 2][pairs[t] & 15] += line[t];
@@ -239,9 +243,11 @@ inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, 
 // Tokens outside, subspaces inside: neighbouring additions go to different tables, so none waits for the store before.
 template <std::size_t queries>
 inline void pq8_fill_interleaved(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
-                                 const float* weights, std::size_t stride, float* buckets) noexcept {
+                                 const float* weights, std::size_t stride, float* buckets,
+                                 std::ptrdiff_t ahead) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
+    ask_ahead(codes, 8 * subspaces, ahead);
     for (std::size_t t = 0; t < 8; ++t) {
       float line[queries];
       for (std::size_t q = 0; q < queries; ++q) line[q] = weights[q * stride + octet * 8 + t];
@@ -254,13 +260,13 @@ inline void pq8_fill_interleaved(const std::uint8_t* blocks, std::size_t block_c
 }
 
 inline void pq8_fill(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                     float* buckets, std::ptrdiff_t /*ahead*/) noexcept {
-  pq8_fill_interleaved<1>(blocks, block_count, subspaces, weights, 0, buckets);
+                     float* buckets, std::ptrdiff_t ahead) noexcept {
+  pq8_fill_interleaved<1>(blocks, block_count, subspaces, weights, 0, buckets, ahead);
 }
 
 inline void pq8_fill4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                      std::size_t stride, float* buckets, std::ptrdiff_t /*ahead*/) noexcept {
-  pq8_fill_interleaved<4>(blocks, block_count, subspaces, weights, stride, buckets);
+                      std::size_t stride, float* buckets, std::ptrdiff_t ahead) noexcept {
+  pq8_fill_interleaved<4>(blocks, block_count, subspaces, weights, stride, buckets, ahead);
 }
 
 inline float maximum(const float* x, std::size_t count) noexcept { return *std::max_element(x, x + count); }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "pqkv/base/ask_memory.hpp"
 #include "pqkv/isa/kernels.hpp"
 
 namespace pqkv::inline PQKV_ABI::isa::scalar {
@@ -41,12 +42,13 @@ inline float quantise_weights(const float* products, float levels, std::int32_t*
 template <std::size_t bits>
 inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs, std::ptrdiff_t /*ahead*/) noexcept {
+                               float* outs, std::ptrdiff_t ahead) noexcept {
   constexpr float middle = bits == 8 ? 0.0f : static_cast<float>((1 << bits) - 1) / 2;
   const std::size_t groups = dim / group;
   const std::size_t block_bytes = groups * 128 + dim * 4 * bits;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
+    ask_ahead(block, block_bytes, ahead);
     const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128);
     for (std::size_t g = 0; g < groups; ++g) {
       f16 scales[32];
