@@ -108,7 +108,9 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   for (std::size_t i = 0; i < count; ++i) recent.key(i, head.options().rope.get(), workspace.aged.row(i));
   head.keys().encode(rows, place, workspace.waiting.data());
   for (std::size_t i = 0; i < count; ++i) recent.value(i, workspace.aged.row(i));
-  head.values().encode(rows, workspace.waiting.data() + key_bytes);
+  float saliency[block_tokens];
+  recent.saliency_in_slots(count, ~0u, saliency);
+  encode_values(head.values(), rows, saliency, workspace.waiting.data() + key_bytes);
   head.keys().prepare(workspace.table, {workspace.queries.data(), workspace.queries.count(), head.dim()});
   head.keys().turn(workspace.table, place.origin);
   attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes,
