@@ -194,8 +194,9 @@ TEST_CASE("a layer and a batch collect what their heads would have, and their ou
   const auto queries = normal_floats(tokens * kv_heads * group * dim, 5);
   using Cache = CompressedKVCache<ExactKeys, HeavyTokens<Turbo2Values>>;
   const auto make = [&] { return Cache::make({1, kv_heads, dim}, {ExactKeys{dim}}, {heavy()}, {.recent = 32}).value(); };
-  std::vector<float> all_logits(kv_heads * group, 0.5f);
-  const AttendOptions options{.sink_logits = all_logits};
+  const std::vector<float> all_slopes = {0.5f, 0.125f, 0.02f, 0.0f, 0.25f, 1.0f};
+  const std::vector<float> all_logits = {1.0f, -2.0f, 3.0f, 0.5f, 0.0f, 4.0f};
+  const AttendOptions options{.sink_logits = all_logits, .alibi_slopes = all_slopes};
   Cache layer = make(), batched = make(), plain = make();
   auto workspaces = make_workspaces(layer, group, 2);
   std::vector<Head> heads;
@@ -285,6 +286,29 @@ TEST_CASE("a saved window still knows, and what cannot be known is refused") {
                  {out.data(), 100, group, group * dim, dim}, workspace));
   attend_and_collect(plain, text.query(0), out.data(), dim, workspace);
   for (std::size_t i = 0; i < plain.recent().tokens(); ++i) REQUIRE(plain.recent().saliency(i) == 0);
+}
+
+TEST_CASE("where nothing is known errors decide, and slots without a token are never finer") {
+  Text text(60);
+  for (std::size_t d = 0; d < dim; ++d) text.values[4 * dim + d] *= 5;  // what empty slots behind it repeat
+  Head head(ExactKeys{dim}, heavy(), {.recent = 20});
+  REQUIRE(head.append(text.key(0, 40), text.value(0, 40)));
+  REQUIRE(head.erase({5, 3}));
+  REQUIRE(head.append(text.key(40, 20), text.value(40, 20)));
+  REQUIRE(head.sealed_tokens() == 29);
+  const Turbo2Values coarse = Turbo2Values::make(dim).value();
+  std::vector<std::byte> block(coarse.block_bytes());
+  std::vector<float> key(dim), value(dim), plain(dim);
+  std::size_t finer = 0;
+  for (std::size_t t = 0; t < 29; ++t) {
+    const float* row = text.values.data() + (t < 5 ? t : t + 3) * dim;
+    coarse.encode({row, 1, dim}, block.data());
+    coarse.decode(block.data(), 0, plain.data());
+    head.decode(t, key.data(), value.data());
+    finer += value != plain ? 1 : 0;
+    CHECK((t != 4 || value != plain));
+  }
+  CHECK(finer == 4);
 }
 
 TEST_CASE("a block keeps those of its tokens finer that queries behind it asked for") {
