@@ -124,9 +124,10 @@ class RotatedLevels {
   /// What levels of the block's rows are to be multiplied by, one of each.
   void lengths(const std::byte* block, float* out) const noexcept {
     f16 stored[block_tokens];
-    std::memcpy(stored, block, lengths_bytes());
+    stored_lengths(block, stored);
     isa::best().f16_to_f32(stored, rows_, out);
   }
+  void stored_lengths(const std::byte* block, f16* out) const noexcept { std::memcpy(out, block, lengths_bytes()); }
   /// Levels of units `first` … of a block, 32 floats each.
   void unpack(const std::byte* block, std::size_t first, std::size_t count, float* out) const noexcept {
     unpack_units<bits>(units_of(block) + first * unit_bytes<bits>, unit_bytes<bits>, count, levels.data(), 0, nullptr, out);

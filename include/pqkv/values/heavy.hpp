@@ -101,7 +101,7 @@ class HeavyTokens {
   void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
     inner_.decode(block, index, row);
     for (std::size_t i = 0; i < heavy_; ++i) {
-      if (slot(block, i) != index) continue;
+      if (std::to_integer<std::size_t>(block[slots_offset() + i]) != index) continue;
       float more[Coder::max_dim];
       fine_.decode(block + inner_.block_bytes(), i, more);
       for (std::size_t d = 0; d < dim(); ++d) row[d] += more[d];
@@ -118,13 +118,38 @@ class HeavyTokens {
     sum.rows.scale(factors);
   }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
+    const std::size_t count = sum.rows.count(), bytes = block_bytes(), fine_offset = inner_.block_bytes();
+    const std::size_t fine_units = (heavy_ * dim() + unit_codes - 1) / unit_codes;
+    const std::size_t at_once = std::clamp(tile_floats / dim(), heavy_, most_rows);
+    float tile[max_heavy * Coder::max_dim + unit_codes];  // levels of the heavy tokens of some blocks, [row][dim]
+    f16 stored[most_rows];                                // their lengths
+    float products[max_group * most_rows];                // and weights
+    std::size_t rows = 0;
+    const auto add_rows = [&] {
+      float lengths[most_rows];
+      isa::best().f16_to_f32(stored, rows, lengths);
+      for (std::size_t q = 0; q < count; ++q) {
+        for (std::size_t i = 0; i < rows; ++i) products[q * most_rows + i] *= lengths[i];
+      }
+      isa::best().product_f32(tile, dim(), rows, dim(), products, most_rows, count, sum.rows.data(), dim());
+      rows = 0;
+    };
     for (std::size_t b = 0; b < span.blocks(); ++b) {
-      const std::byte* block = span.data + b * block_bytes();
+      const std::byte* block = span.data + b * bytes;
       const float* mine = weights + b * block_tokens;
       const std::size_t tokens = std::min(block_tokens, span.tokens - b * block_tokens);
       inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens}, mine, stride);
-      add_fine(sum, block, mine, stride);
+
+      const std::byte* fine = block + fine_offset;
+      fine_.unpack(fine, 0, fine_units, tile + rows * dim());
+      fine_.stored_lengths(fine, stored + rows);
+      for (std::size_t i = 0; i < heavy_; ++i, ++rows) {
+        const auto at = std::to_integer<std::size_t>(fine[fine_.block_bytes() + i]);
+        for (std::size_t q = 0; q < count; ++q) products[q * most_rows + rows] = at < block_tokens ? mine[q * stride + at] : 0.0f;
+      }
+      if (rows + heavy_ > at_once) add_rows();
     }
+    if (rows != 0) add_rows();
   }
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept {
     inner_.finish(sum.inner, outs, stride);
@@ -140,38 +165,14 @@ class HeavyTokens {
   /// Not that of turbo2: what its levels lack is closer to normal under another rotation.
   static constexpr std::uint64_t seed = 2;
   static constexpr std::uint8_t no_slot = block_tokens;
-  /// With dims that are multiples of 16 so many tokens are whole units; they stay in the first cache.
-  static constexpr std::size_t tokens_at_once = 8;
+  /// Rows of several blocks that are added together, so many floats of them, which stay in the first cache.
+  static constexpr std::size_t tile_floats = 4096;
+  static constexpr std::size_t most_rows = 32;
 
   HeavyTokens(V inner, Coder fine, std::size_t heavy) noexcept
       : inner_(std::move(inner)), fine_(std::move(fine)), heavy_(heavy) {}
 
   [[nodiscard]] std::size_t slots_offset() const noexcept { return inner_.block_bytes() + fine_.block_bytes(); }
-  [[nodiscard]] std::size_t slot(const std::byte* block, std::size_t i) const noexcept {
-    return std::to_integer<std::size_t>(block[slots_offset() + i]);
-  }
-
-  /// Adds what V lacks of one block's heavy tokens.
-  void add_fine(WeightedSum& sum, const std::byte* block, const float* weights, std::size_t stride) const noexcept {
-    const std::byte* fine = block + inner_.block_bytes();
-    const std::size_t count = sum.rows.count();
-    float lengths[max_heavy];
-    float products[max_group * max_heavy];
-    fine_.lengths(fine, lengths);
-    for (std::size_t i = 0; i < heavy_; ++i) {
-      const std::size_t at = slot(block, i);
-      for (std::size_t q = 0; q < count; ++q) {
-        products[q * heavy_ + i] = at < block_tokens ? lengths[i] * weights[q * stride + at] : 0.0f;
-      }
-    }
-    for (std::size_t i = 0; i < heavy_; i += tokens_at_once) {
-      const std::size_t tokens = std::min(tokens_at_once, heavy_ - i);
-      float tile[tokens_at_once * Coder::max_dim];
-      fine_.unpack(fine, i * dim() / unit_codes, (tokens * dim() + unit_codes - 1) / unit_codes, tile);
-      isa::best().product_f32(tile, dim(), tokens, dim(), products + i, heavy_, count, sum.rows.data(), dim());
-    }
-  }
-
   V inner_;
   Coder fine_;
   std::size_t heavy_;
