@@ -84,7 +84,9 @@ class HeavyTokens {
       }
       tokens[count++] = {static_cast<double>(saliency[t]) * std::sqrt(square), static_cast<std::uint8_t>(t)};
     }
-    std::stable_sort(tokens, tokens + count, [](const Token& a, const Token& b) { return a.weight > b.weight; });
+    std::sort(tokens, tokens + count, [](const Token& a, const Token& b) {
+      return a.weight > b.weight || (a.weight == b.weight && a.slot < b.slot);
+    });
     count = std::min(count, heavy_);
 
     std::byte* fine = block + inner_.block_bytes();
