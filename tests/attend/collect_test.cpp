@@ -17,10 +17,10 @@ namespace {
 constexpr double tolerance = 2e-5;
 constexpr std::size_t dim = 32, group = 3;
 
-using Head = HeadCache<ExactKeys, HeavyTokens<Turbo2Values>>;
+using Head = HeadCache<ExactKeys, HeavyValues<Turbo2Values>>;
 
-HeavyTokens<Turbo2Values> heavy(std::size_t tokens = 4) {
-  return HeavyTokens<Turbo2Values>::make(Turbo2Values::make(dim).value(), tokens).value();
+HeavyValues<Turbo2Values> heavy(std::size_t tokens = 4) {
+  return HeavyValues<Turbo2Values>::make(Turbo2Values::make(dim).value(), tokens).value();
 }
 
 std::shared_ptr<const Rope> rope() { return std::make_shared<const Rope>(Rope::with_base(dim, 100.0)); }
@@ -84,7 +84,7 @@ struct Text {
 
 /// Appends tokens and attends to them one by one.
 void decode(Head& head, const Text& text, std::size_t first, std::size_t count, const AttendOptions& options = {}) {
-  Workspace<ExactKeys, HeavyTokens<Turbo2Values>> workspace;
+  Workspace<ExactKeys, HeavyValues<Turbo2Values>> workspace;
   std::vector<float> out(group * dim);
   for (std::size_t t = first; t < first + count; ++t) {
     REQUIRE(head.append(text.key(t, 1), text.value(t, 1)));
@@ -94,7 +94,7 @@ void decode(Head& head, const Text& text, std::size_t first, std::size_t count, 
 
 /// The same as one chunk.
 void prompt(Head& head, const Text& text, std::size_t first, std::size_t count, const AttendOptions& options = {}) {
-  Workspace<ExactKeys, HeavyTokens<Turbo2Values>> workspace;
+  Workspace<ExactKeys, HeavyValues<Turbo2Values>> workspace;
   std::vector<float> out(count * group * dim);
   REQUIRE(extend(head, {text.queries.data() + first * group * dim, count, group, group * dim, dim}, text.key(first, count),
                  text.value(first, count), {out.data(), count, group, group * dim, dim}, workspace, options));
@@ -120,7 +120,7 @@ TEST_CASE("decoding steps leave the weights of queries behind the next block wit
   for (const auto& [name, options] : cases()) {
     INFO(name);
     Head head(ExactKeys{dim}, heavy(), {.sinks = 3, .recent = 20, .rope = rope()});
-    Workspace<ExactKeys, HeavyTokens<Turbo2Values>> workspace;
+    Workspace<ExactKeys, HeavyValues<Turbo2Values>> workspace;
     std::vector<ReferenceToken> reference;
     std::vector<double> saliency(tokens);
     std::vector<float> out(group * dim), plain(group * dim);
@@ -172,7 +172,7 @@ TEST_CASE("keys whose blocks have half as many tokens make the next block half a
   const auto keys = SpacedKeys<ExactKeys>::make(ExactKeys{dim}, random_space(dim, {.rotary = dim, .run_tokens = 16})).value();
   HeadCache head(keys, heavy(), CacheOptions{.recent = 20});
   auto chunked = head.fork().value();
-  Workspace<SpacedKeys<ExactKeys>, HeavyTokens<Turbo2Values>> workspace;
+  Workspace<SpacedKeys<ExactKeys>, HeavyValues<Turbo2Values>> workspace;
   std::vector<float> out(tokens * group * dim);
   for (std::size_t t = 0; t < tokens; ++t) {
     REQUIRE(head.append(text.key(t, 1), text.value(t, 1)));
@@ -192,7 +192,7 @@ TEST_CASE("a layer and a batch collect what their heads would have, and their ou
   constexpr std::size_t kv_heads = 2, tokens = 90;
   const auto rows = normal_floats(tokens * kv_heads * dim, 4);
   const auto queries = normal_floats(tokens * kv_heads * group * dim, 5);
-  using Cache = CompressedKVCache<ExactKeys, HeavyTokens<Turbo2Values>>;
+  using Cache = CompressedKVCache<ExactKeys, HeavyValues<Turbo2Values>>;
   const auto make = [&] { return Cache::make({1, kv_heads, dim}, {ExactKeys{dim}}, {heavy()}, {.recent = 32}).value(); };
   const std::vector<float> all_slopes = {0.5f, 0.125f, 0.02f, 0.0f, 0.25f, 1.0f};
   const std::vector<float> all_logits = {1.0f, -2.0f, 3.0f, 0.5f, 0.0f, 4.0f};
@@ -207,7 +207,7 @@ TEST_CASE("a layer and a batch collect what their heads would have, and their ou
     for (Cache* cache : {&layer, &batched, &plain}) REQUIRE(cache->append_layer(0, row, row));
     const FloatRows mine(queries.data() + t * kv_heads * group * dim, kv_heads * group, dim);
     attend_layer_and_collect(layer, 0, mine, out.data(), dim, workspaces, options, TwoThreads{});
-    const SequenceStep<ExactKeys, HeavyTokens<Turbo2Values>> step{&batched, mine, other.data(), dim, options, &batched};
+    const SequenceStep<ExactKeys, HeavyValues<Turbo2Values>> step{&batched, mine, other.data(), dim, options, &batched};
     attend_batch(0, std::span(&step, 1), workspaces, TwoThreads{});
     attend_layer(plain, 0, mine, expected.data(), dim, workspaces, options);
     for (std::size_t h = 0; h < kv_heads; ++h) {
@@ -249,7 +249,7 @@ TEST_CASE("what a token knows stays with it through edits and forks, and moved t
   std::vector<ReferenceToken> reference = tokens_of(head);  // with keys as they stand
   std::vector<double> saliency(head.tokens());
   std::copy(known.begin(), known.end() - 10, saliency.begin() + static_cast<std::ptrdiff_t>(first));
-  Workspace<ExactKeys, HeavyTokens<Turbo2Values>> workspace;
+  Workspace<ExactKeys, HeavyValues<Turbo2Values>> workspace;
   std::vector<float> out(group * dim);
   for (std::size_t t = 100; t < 106; ++t) {
     REQUIRE(head.append(text.key(t, 1), text.value(t, 1)));

@@ -42,7 +42,7 @@ TEST_CASE("of each block the tokens with the most saliency times error are finer
     if (inner.describe().starts_with("exact")) continue;  // nothing to add
     for (const std::size_t heavy : {1, 4, 7, 16}) {
       INFO(inner.describe() << " heavy " << heavy);
-      const auto values = HeavyTokens<AnyValues>::make(inner, heavy).value();
+      const auto values = HeavyValues<AnyValues>::make(inner, heavy).value();
       REQUIRE(values.wants_saliency());
       CHECK(values.block_bytes() == inner.block_bytes() + (heavy * (2 + dim / 4 + 1) + 3) / 4 * 4);
       CHECK(values.describe() == inner.describe() + ":heavy=" + std::to_string(heavy));
@@ -73,7 +73,7 @@ TEST_CASE("of each block the tokens with the most saliency times error are finer
 
 TEST_CASE("without saliency, or where all is equal, the tokens that a format renders worst are finer") {
   const auto inner = Int2Values::make(dim, 16).value();
-  const auto values = HeavyTokens<Int2Values>::make(inner, 4).value();
+  const auto values = HeavyValues<Int2Values>::make(inner, 4).value();
   auto rows = normal_floats(32 * dim, 1);
   const std::vector<std::size_t> wild = {2, 9, 17, 31};
   for (const std::size_t t : wild) {
@@ -95,7 +95,7 @@ TEST_CASE("without saliency, or where all is equal, the tokens that a format ren
 
 TEST_CASE("rows that nobody reads are never finer, and few rows leave no byte to chance") {
   const auto inner = Turbo2Values::make(dim).value();
-  const auto values = HeavyTokens<Turbo2Values>::make(inner, 5).value();
+  const auto values = HeavyValues<Turbo2Values>::make(inner, 5).value();
   const auto rows = normal_floats(32 * dim, 1);
   for (const std::size_t live : {0, 1, 3, 5, 9}) {
     std::vector<float> saliency(32, 0.0f);
@@ -121,12 +121,12 @@ TEST_CASE("rows that nobody reads are never finer, and few rows leave no byte to
 
 TEST_CASE("heavy tokens refuse what they cannot be") {
   const auto refusal = [](std::size_t of, std::size_t heavy) {
-    return HeavyTokens<Int2Values>::make(Int2Values::make(of, 0).value(), heavy).error().message;
+    return HeavyValues<Int2Values>::make(Int2Values::make(of, 0).value(), heavy).error().message;
   };
   CHECK(refusal(64, 0).find("heavy=0 of 32 tokens: choose 0..16") != std::string::npos);
   CHECK(refusal(64, 17).find("heavy=17") != std::string::npos);
   CHECK(refusal(24, 4).find("multiple of 16") != std::string::npos);
   CHECK(refusal(2048, 4).find("at most 1024") != std::string::npos);
-  static_assert(!RowMovable<HeavyTokens<Int2Values>> && SaliencyAware<HeavyTokens<Int2Values>>);
+  static_assert(!RowMovable<HeavyValues<Int2Values>> && SaliencyAware<HeavyValues<Int2Values>>);
   static_assert(!SaliencyAware<Int2Values>);
 }

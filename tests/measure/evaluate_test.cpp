@@ -26,7 +26,7 @@ TEST_CASE("heavy tokens are judged by the queries that a recent window sees, and
     return qualities.value().front().output_error;
   };
   const AnyValues plain = Turbo2Values::make(dim).value();
-  const AnyValues heavy = HeavyTokens<AnyValues>::make(plain, 4).value();
+  const AnyValues heavy = HeavyValues<AnyValues>::make(plain, 4).value();
   CHECK(error_of(heavy, 32) < 0.5 * error_of(plain, 32));
   CHECK(error_of(heavy, late) > 0.8 * error_of(plain, late));
   CHECK(error_of(heavy, 0) > 0.8 * error_of(plain, 0));

@@ -132,7 +132,7 @@ class HeadCache {
     return {};
   }
 
-  // ---- saliency (value formats that are SaliencyAware; attend/collect.hpp) -------------------------------------------------
+  // ---- saliency (value formats that are SaliencyAware; attend/collect.hpp) -------------------------------------
 
   [[nodiscard]] bool wants_saliency() const noexcept { return pqkv::wants_saliency(values_); }
   /// Token `index` of the recent window got that much attention.

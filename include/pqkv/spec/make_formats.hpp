@@ -223,7 +223,7 @@ template <std::size_t bits>
   const auto heavy = parse_number(*text, "heavy");
   if (!heavy) return heavy.error();
   if (*heavy == 0) return inner;
-  auto made = HeavyTokens<AnyValues>::make(std::move(inner), *heavy);
+  auto made = HeavyValues<AnyValues>::make(std::move(inner), *heavy);
   if (!made) return made.error();
   return AnyValues(std::move(*made));
 }

@@ -1,10 +1,11 @@
-// HeavyTokens<V>: any value format, with a few tokens of each block kept finer: those whose errors attention would feel most.
+// HeavyValues<V>: any value format, with a few tokens of each block kept finer: those whose errors attention would feel most.
 // Layer 3b. (More bits for salient tokens: He et al., ZipCache, 2024; there by the attention of the prompt, once.)
 //
 // An error weighs as much as attention gives its token. A block alone does not know that, and the lengths of its keys or values
 // do not tell (measured in examples/kv_report/README.md); the weights that its tokens got while they waited in the recent window
 // do. So this format is SaliencyAware: the `heavy` tokens with the largest product of saliency and error have what V lacks of
-// them coded once more, with 2 bits per element, turned by a rotation of its own (codec/rotated_levels.hpp).
+// them coded once more, with 2 bits per element, turned by a rotation of its own (codec/rotated_levels.hpp). Keys gain nothing
+// that way (measured in examples/tiny_llm/README.md).
 //
 //   block: | that of V | lengths f16 [heavy] | codes of 2 bits [heavy][dim] | slots u8 [heavy]: 32 for none | up to words |
 //
@@ -23,7 +24,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 template <ValuePolicy V>
-class HeavyTokens {
+class HeavyValues {
   using Coder = RotatedLevels<2, Order::tokens>;
 
  public:
@@ -35,13 +36,13 @@ class HeavyTokens {
   };
 
   /// Errors: invalid_parameter unless heavy is in 1..16; invalid_shape unless dim is a multiple of 16, at most 1024.
-  [[nodiscard]] static Result<HeavyTokens> make(V inner, std::size_t heavy = 4) {
+  [[nodiscard]] static Result<HeavyValues> make(V inner, std::size_t heavy = 4) {
     if (heavy < 1 || heavy > max_heavy) {
       return Error{Errc::invalid_parameter, message("heavy=", heavy, " of 32 tokens: choose 0..", std::size_t{max_heavy})};
     }
     auto fine = Coder::make(inner.dim(), seed, heavy);
     if (!fine) return Error{fine.error().code, message("heavy tokens: ", fine.error().message)};
-    return HeavyTokens(std::move(inner), std::move(*fine), heavy);
+    return HeavyValues(std::move(inner), std::move(*fine), heavy);
   }
 
   [[nodiscard]] std::size_t heavy() const noexcept { return heavy_; }
@@ -171,7 +172,7 @@ class HeavyTokens {
   static constexpr std::size_t tile_floats = 4096;
   static constexpr std::size_t most_rows = 32;
 
-  HeavyTokens(V inner, Coder fine, std::size_t heavy) noexcept
+  HeavyValues(V inner, Coder fine, std::size_t heavy) noexcept
       : inner_(std::move(inner)), fine_(std::move(fine)), heavy_(heavy) {}
 
   [[nodiscard]] std::size_t slots_offset() const noexcept { return inner_.block_bytes() + fine_.block_bytes(); }
