@@ -25,8 +25,9 @@ void accumulate_values(benchmark::State& state, const std::string& text, std::si
     const std::byte* first = blocks.next();
     format.begin(sum, group);
     for (std::size_t t = 0; t < tokens; t += tile) {
-      format.add(sum, {first + t / block_tokens * format.block_bytes(), std::min(tile, tokens - t)}, weights.data(),
-                 tile);
+      BlockSpan span = {first + t / block_tokens * format.block_bytes(), std::min(tile, tokens - t)};
+      span.ahead = static_cast<std::ptrdiff_t>(tile / block_tokens * format.block_bytes());  // as attend asks
+      format.add(sum, span, weights.data(), tile);
     }
     format.finish(sum, outs.data(), dim);
     benchmark::DoNotOptimize(outs.data());

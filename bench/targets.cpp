@@ -61,7 +61,7 @@ constexpr std::string_view compiler = "GCC " __VERSION__;
   std::vector<float> scores(blocks * 32);
   Contest contest;
   const std::size_t one = contest.add(
-      1, [&] { isa::best().pq8_score(codes.data(), blocks, subspaces, table.data(), scores.data()); }, 200);
+      1, [&] { isa::best().pq8_score(codes.data(), blocks, subspaces, table.data(), scores.data(), 0); }, 200);
   contest.hold(31);
   const Spread time = contest.time(one);
   constexpr auto lookups = static_cast<double>(blocks * 32 * subspaces);

@@ -93,8 +93,9 @@ void compare(const Contenders& which, MemoryReader& memory) {
     head.format.prepare(table, FloatRows(queries.data(), group, dim));
     const std::size_t tile = tile_tokens(group);
     for (std::size_t t = 0; t < tokens; t += tile) {
-      head.format.score(table, {head.blocks.data() + t / 32 * head.format.block_bytes(), std::min(tile, tokens - t)},
-                        scores.data(), tile);
+      BlockSpan span = {head.blocks.data() + t / 32 * head.format.block_bytes(), std::min(tile, tokens - t)};
+      span.ahead = static_cast<std::ptrdiff_t>(tile / 32 * head.format.block_bytes());  // as attend asks
+      head.format.score(table, span, scores.data(), tile);
     }
   };
   std::size_t other_turn = 0;

@@ -23,6 +23,12 @@ inline constexpr std::size_t max_group = 16;
 /// run_tokens() of formats that do not care about positions.
 inline constexpr std::size_t unlimited_tokens = std::numeric_limits<std::size_t>::max();
 
+/// Asks memory for bytes that will be read soon; they need not be anybody's. Into the second-level cache: what goes to the
+/// first waits for one of its few line buffers.
+inline void ask_memory(const std::byte* first, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(first + i, 0, 2);
+}
+
 /// Where a block belongs: its run's position origin, and how many tokens of the run lie before it.
 struct RunPlace {
   std::int64_t origin = 0;
@@ -45,8 +51,14 @@ struct BlockSpan {
   /// Where codes were moved to other slots (RowMovable): how many tokens of the run lay before each slot's, [tokens]. Null:
   /// `offset` before the first slot's, one more before each next.
   const std::int64_t* places = nullptr;
+  /// How many bytes from here what will be read next lies; 0: nobody knows. A hint: formats ask memory for it while they read.
+  std::ptrdiff_t ahead = 0;
 
   [[nodiscard]] std::size_t blocks() const noexcept { return (tokens + block_tokens - 1) / block_tokens; }
+  /// Asks memory for as many bytes, `from` bytes behind the beginning, of what will be read next.
+  void ask_ahead(std::size_t from, std::size_t bytes) const noexcept {
+    if (ahead != 0) ask_memory(data + from + ahead, bytes);
+  }
 };
 
 /// What both sides share.

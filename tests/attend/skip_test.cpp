@@ -141,7 +141,8 @@ TEST_CASE("blocks are skipped by what they weigh on average, and never the one o
     const auto result = attend(head, {query.data(), 1, dim}, out.data(), dim, workspace, {.scale = 1, .skip_below = share});
     // The newest eight are exact, came first and are kept; at 1e-5 nothing weighs too little, at 9e-5 all but one block do.
     const double skipped = share < 5e-5f ? 0 : 64 * low + 32 * lower;
-    CHECK(static_cast<double>(result.skipped_mass) == Approx(skipped / all).margin(1e-6));
+    CHECK(static_cast<double>(result.skipped_mass) >= skipped / all * (1 - 1e-6));
+    CHECK(static_cast<double>(result.skipped_mass) <= skipped / all * static_cast<double>(isa::mass_bound_excess) + 1e-6);
     CHECK(static_cast<double>(out[2]) == Approx((1 + 31 * low) / (all - skipped)).margin(1e-4));
   }
 }

@@ -71,7 +71,7 @@ TEST_CASE("4-bit scores are exact sums of table bytes on every instruction set")
           const std::size_t stride = blocks * 32;
           std::vector<float> scores(queries * stride);
           kernels.pq4_score(codes.data(), blocks, subspaces, tables.data(), queries, scale.data(), bias.data(),
-                            scores.data(), stride);
+                            scores.data(), stride, 0);
           std::vector<std::uint32_t> sums(queries * stride);
           for (std::size_t q = 0; q < queries; ++q) {
             for (std::size_t t = 0; t < stride; ++t) {
@@ -87,7 +87,7 @@ TEST_CASE("4-bit scores are exact sums of table bytes on every instruction set")
             bias[q] = 5.0f - static_cast<float>(q);
           }
           kernels.pq4_score(codes.data(), blocks, subspaces, tables.data(), queries, scale.data(), bias.data(),
-                            scores.data(), stride);
+                            scores.data(), stride, 0);
           for (std::size_t i = 0; i < scores.size(); ++i) {
             const double product = static_cast<double>(scale[i / stride]) * sums[i];
             const double shift = static_cast<double>(bias[i / stride]);
@@ -112,7 +112,7 @@ TEST_CASE("6-bit scores are exact sums of table bytes on every instruction set")
           const std::size_t stride = blocks * 32;
           std::vector<float> scores(queries * stride);
           kernels.pq6_score(codes.data(), blocks, subspaces, tables.data(), queries, scale.data(), bias.data(), scores.data(),
-                            stride);
+                            stride, 0);
           for (std::size_t i = 0; i < scores.size(); ++i) {
             const std::size_t q = i / stride, t = i % stride % 32;
             std::uint32_t sum = 0;
@@ -175,8 +175,8 @@ TEST_CASE("8-bit scores and buckets follow the codes on every instruction set") 
         };
         const auto table = normal_floats(subspaces * 256 * 4, 5);
         std::vector<float> scores(tokens), four(4 * (tokens + 1));
-        kernels.pq8_score(codes.data(), blocks, subspaces, table.data(), scores.data());
-        kernels.pq8_score4(codes.data(), blocks, subspaces, table.data(), four.data(), tokens + 1);
+        kernels.pq8_score(codes.data(), blocks, subspaces, table.data(), scores.data(), 0);
+        kernels.pq8_score4(codes.data(), blocks, subspaces, table.data(), four.data(), tokens + 1, 0);
         for (std::size_t t = 0; t < tokens; ++t) {
           double one = 0, interleaved[4] = {};
           for (std::size_t s = 0; s < subspaces; ++s) {
@@ -192,8 +192,8 @@ TEST_CASE("8-bit scores and buckets follow the codes on every instruction set") 
         const std::size_t stride = tokens + 1;
         const auto weights = positive_floats(4 * stride, 6);
         std::vector<float> one(subspaces * 256), quads(subspaces * 1024);
-        kernels.pq8_fill(codes.data(), blocks, subspaces, weights.data(), one.data());
-        kernels.pq8_fill4(codes.data(), blocks, subspaces, weights.data(), stride, quads.data());
+        kernels.pq8_fill(codes.data(), blocks, subspaces, weights.data(), one.data(), 0);
+        kernels.pq8_fill4(codes.data(), blocks, subspaces, weights.data(), stride, quads.data(), 0);
         std::vector<double> expected(subspaces * 1024);
         for (std::size_t t = 0; t < tokens; ++t) {
           for (std::size_t s = 0; s < subspaces; ++s) {
@@ -225,7 +225,7 @@ TEST_CASE("weighted sums of 4-bit codes' centroids on every instruction set") {
             const auto weights = positive_floats((queries - 1) * stride + blocks * 32, 9);
             std::vector<float> outs(queries * dim, 0.5f);
             kernels.pq4_accumulate(codes.data(), blocks, subspaces, width, centroids.data(), weights.data(), queries, stride,
-                                   outs.data());
+                                   outs.data(), 0);
             for (std::size_t q = 0; q < queries; ++q) {
               for (std::size_t i = 0; i < dim; ++i) {
                 double sum = 0.5, magnitude = 0.5;
@@ -272,7 +272,7 @@ TEST_CASE("8-bit codes are looked up in two planes of bytes on every instruction
           const std::size_t stride = blocks * 32 + 1;
           std::vector<float> scores((queries - 1) * stride + blocks * 32, -7.0f);
           kernels.pq8_planes_score(codes.data(), blocks, subspaces, bytes.data(), queries, scale.data(), bias.data(),
-                                   scores.data(), stride);
+                                   scores.data(), stride, 0);
           for (std::size_t q = 0; q < queries; ++q) {
             for (std::size_t t = 0; t < blocks * 32; ++t) {
               std::uint32_t sum = 0;

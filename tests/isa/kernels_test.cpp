@@ -92,8 +92,8 @@ void check_integers(isa::KernelSet::IntegerAccumulate kernel) {
           for (std::size_t i = 0; i < weights.size(); i += 5) weights[i] = 0;       // skipped and missing tokens
           if (queries > 2) std::fill_n(weights.begin() + 2 * static_cast<std::ptrdiff_t>(stride), 32, 0.0f);
           std::vector<float> expected(queries * dim, 0.5f), got(queries * dim, 0.5f);
-          isa::scalar::integer_accumulate<bits>(data, blocks, dim, group, weights.data(), queries, stride, expected.data());
-          kernel(data, blocks, dim, group, weights.data(), queries, stride, got.data());
+          isa::scalar::integer_accumulate<bits>(data, blocks, dim, group, weights.data(), queries, stride, expected.data(), 0);
+          kernel(data, blocks, dim, group, weights.data(), queries, stride, got.data(), 0);
           const double most = ((1 << bits) - 1.0 + 4.0) * static_cast<double>(stride);
           for (std::size_t i = 0; i < got.size(); ++i) {
             REQUIRE(std::fabs(static_cast<double>(got[i] - expected[i])) <= float_sum_tolerance * most);
@@ -111,8 +111,8 @@ void check_integers(isa::KernelSet::IntegerAccumulate kernel) {
             weights[4] = 254.5f / 256;
             std::fill(expected.begin(), expected.end(), 0.0f);
             std::fill(got.begin(), got.end(), 0.0f);
-            isa::scalar::integer_accumulate<bits>(plain_data, 1, dim, group, weights.data(), 1, 32, expected.data());
-            kernel(plain_data, 1, dim, group, weights.data(), 1, 32, got.data());
+            isa::scalar::integer_accumulate<bits>(plain_data, 1, dim, group, weights.data(), 1, 32, expected.data(), 0);
+            kernel(plain_data, 1, dim, group, weights.data(), 1, 32, got.data(), 0);
             REQUIRE(got == expected);
           }
         }
@@ -264,6 +264,34 @@ TEST_CASE("the softmax pieces keep their promise on every instruction set") {
     std::vector<float> small = {-87.4f, -100.0f, -1000.0f, -3e38f, 0.0f};
     kernels.exponential(small.data(), small.size(), 0.0f);
     for (std::size_t i = 0; i < 4; ++i) CHECK((small[i] >= 0.0f && small[i] <= 0x1p-126f));
+  });
+}
+
+TEST_CASE("bounds of blocks' masses are never below them and little above, on every instruction set") {
+  for_each_set([](const isa::KernelSet& kernels) {
+    for (const float shift : {0.0f, -3.5f, 211.7f, 40000.0f}) {
+      const std::size_t blocks = 40;
+      auto x = normal_floats(blocks * 32, 6);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        // From all tokens at the largest score to all of them far below it.
+        x[i] = shift - std::fabs(x[i]) * 0.06f * static_cast<float>((i / 32) * (i / 32));
+      }
+      constexpr float unseen = -1e30f;  // as attention marks tokens that no query sees
+      std::fill_n(x.begin() + 32, 31, unseen);
+      std::fill_n(x.begin() + 64, 32, unseen);
+      std::vector<float> bounds(blocks, -1.0f);
+      kernels.mass_bounds(x.data(), blocks, shift, bounds.data());
+      for (std::size_t b = 0; b < blocks; ++b) {
+        double mass = 0;
+        for (std::size_t t = 0; t < 32; ++t) {
+          const double power = std::exp(static_cast<double>(x[b * 32 + t] - shift));
+          if (power >= 0x1p-126) mass += power;
+        }
+        REQUIRE(static_cast<double>(bounds[b]) >= mass);
+        REQUIRE(static_cast<double>(bounds[b]) <= static_cast<double>(isa::mass_bound_excess) * mass + 64 * 0x1p-126);
+      }
+      REQUIRE(bounds[2] == 0.0f);
+    }
   });
 }
 

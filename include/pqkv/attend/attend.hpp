@@ -16,8 +16,8 @@
 namespace pqkv::inline PQKV_ABI {
 
 struct AttendResult {
-  /// The share of the softmax mass that was skipped, the largest over the queries: exact for blocks, an upper bound for
-  /// runs that only their table was asked about.
+  /// A bound of the share of the softmax mass that was skipped, the largest over the queries: at most 6.2 % above it for
+  /// blocks, any amount for runs that only their table was asked about.
   float skipped_mass = 0;
 };
 

@@ -68,9 +68,6 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
   const std::size_t tile = workspace.scores.width();
   const std::size_t count = workspace.queries.count();
   float* scores = workspace.scores.data();
-  // On their way while the keys are scored; with skipping nobody knows yet which values will be read, but much like the last
-  // tile's.
-  if (workspace.read_share > 0.75f) prefetch_head(values, keys.blocks() * head.values().block_bytes());
   head.keys().score(workspace.table, keys, scores, tile);
   if (rules.any()) {
     // Erased slots before a token do not count in its index; slots come in order.
@@ -90,9 +87,7 @@ void attend_blocks(const HeadCache<K, V>& head, Workspace<K, V>& workspace, Bloc
     }
   }
   if (dead != nullptr) hide_dead(dead, keys.tokens, scores, tile, count);
-  const std::size_t read = attend_tile(workspace.partial, head.values(), workspace.sum, {values, keys.tokens}, scores, tile,
-                                       skip_below);
-  workspace.read_share = static_cast<float>(read) / static_cast<float>(keys.blocks());
+  attend_tile(workspace.partial, head.values(), workspace.sum, workspace.late, {values, keys.tokens}, scores, tile, skip_below);
 }
 
 /// The oldest `count` tokens of the recent window as the block that they would become.
@@ -172,6 +167,7 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
   std::size_t all = 0;
   for (const Run& run : head.runs()) all += run.tokens;
   std::size_t before = 0;
+  std::size_t page = 0;         // where the last blocks were
   const Run* turned = nullptr;  // the run that the table was last turned for
   for (const Run& run : head.runs()) {
     const std::size_t begin = share.border(share.index, all, before, run.tokens);
@@ -190,7 +186,7 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
       continue;
     }
     for (std::size_t done = 0; done < run.tokens;) {
-      BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
+      BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens, page);
       const std::size_t stop = std::min(run.tokens, done + stretch.blocks * block_tokens);
       while (done < stop) {
         const bool mine = done >= begin && done < end;
@@ -198,7 +194,11 @@ void attend_runs(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std::s
         const std::size_t slots = std::min({mine ? tile : stop, limit - done, stop - done});
         if (mine && rules.reach(count, position.latest(done + slots - 1))) {
           const SlotPositions from = position.from(done);
-          attend_blocks(head, workspace, {stretch.keys, slots, run.offset + done, from.list()}, stretch.values,
+          const BlockStretch next = slots < stretch.blocks * block_tokens ? head.store().skip(stretch, slots / block_tokens)
+                                                                          : head.store().behind(page);
+          BlockSpan keys = {stretch.keys, slots, run.offset + done, from.list()};
+          if (next.blocks != 0) keys.ahead = next.keys - stretch.keys;
+          attend_blocks(head, workspace, keys, stretch.values,
                         run.has_holes() ? stretch.dead : nullptr, from, token, rules, skip_below);
         }
         token += run.has_holes() ? count_live(stretch.dead, slots) : slots;
@@ -217,19 +217,24 @@ void attend_cache(const HeadCache<K, V>& head, Workspace<K, V>& workspace, const
   const std::size_t count = workspace.queries.count();
   workspace.partial.reset(count, head.dim());
   workspace.scores.shape(count, tile_tokens(count));
+  workspace.late.reset(count, tile_tokens(count) / block_tokens);
   const std::size_t kept = head.sinks().tokens();
   const std::size_t behind_sealed = kept + head.sealed_tokens();
   const std::size_t beyond = head.recent().tokens() - std::min(head.recent().tokens(), head.options().recent);
   const std::size_t waiting = options.code_waiting && share.index == 0 ? beyond : 0;
   if (share.index == 0) {
+    if (!head.runs().empty()) {  // on their way while the windows are read
+      const BlockStretch first = head.store().stretch(head.runs()[0].first_block);
+      ask_memory(first.keys, std::min(first.blocks, tile_tokens(count) / block_tokens) * head.keys().block_bytes());
+    }
     attend_window(head, workspace, head.sinks(), 0, 0, rules);
     attend_window(head, workspace, head.recent(), waiting, behind_sealed + waiting, rules);
   }
   if (head.runs().empty() && waiting == 0) return;
   head.values().begin(workspace.sum, count);
-  workspace.read_share = 1;
   attend_runs(head, workspace, kept, rules, options.skip_below, share);
   if (waiting != 0) attend_waiting(head, workspace, waiting, behind_sealed, rules, options.skip_below);
+  workspace.late.flush(head.values(), workspace.sum);
   head.values().finish(workspace.sum, workspace.partial.out(), head.dim());
 }
 

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 
+#include "pqkv/attend/late_blocks.hpp"
 #include "pqkv/attend/partial.hpp"
 #include "pqkv/attend/score_rules.hpp"
 #include "pqkv/codec/exact_rows.hpp"
@@ -22,6 +25,7 @@ inline constexpr std::size_t tile_scores = 2048;
 }
 
 inline constexpr std::size_t most_tile_blocks = tile_tokens(1) / block_tokens;
+static_assert(most_tile_blocks < 32);  // a bit each
 
 /// Leaves scores as they are.
 struct NoAdjustment {
@@ -58,20 +62,12 @@ void attend_exact(Partial& partial, const ExactRows& rows, const std::byte* keys
   }
 }
 
-/// Asks for the first bytes of what will be read soon. Kernels look ahead inside the span that they are given; its
-/// beginning is the business of whoever knows that the span is next.
-inline constexpr std::size_t prefetch_bytes = 4096;
-inline void prefetch_head(const std::byte* first, std::size_t bytes) noexcept {
-  constexpr std::size_t line = 64;
-  for (std::size_t i = 0; i < std::min(bytes, prefetch_bytes); i += line) __builtin_prefetch(first + i, 0, 2);
-}
-
 namespace detail {
 
-/// Makes the largest score of the tile the partial's, and scales what was added before.
+/// Makes the largest score of the tile the partial's, and scales what came before, late blocks included.
 template <ValuePolicy V>
-void raise_to_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, std::size_t tokens, const float* scores,
-                   std::size_t stride) noexcept {
+void raise_to_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, LateBlocks& late, std::size_t tokens,
+                   const float* scores, std::size_t stride) noexcept {
   float factors[max_group];
   bool raised = false;
   for (std::size_t q = 0; q < partial.queries(); ++q) {
@@ -80,83 +76,60 @@ void raise_to_tile(Partial& partial, const V& policy, typename V::WeightedSum& s
     raised = raised || factors[q] != 1.0f;
   }
   if (!raised) return;
+  late.flush(policy, sum);
   partial.rescale_out(factors);
   policy.rescale(sum, factors);
 }
 
-/// Blocks of a tile that are read, one behind the other.
-struct KeptSpan {
-  std::size_t first = 0;
-  std::size_t last = 0;  // the first that is not
-};
-
-/// Weights of a tile become masses; those of blocks that weigh too little are skipped. Fills `spans` with the others and
-/// returns how many spans they are.
-inline std::size_t split_tile(Partial& partial, std::size_t tokens, float* scores, std::size_t stride, float skip_below,
-                              KeptSpan* spans) noexcept {
-  const std::size_t count = partial.queries(), blocks = (tokens + block_tokens - 1) / block_tokens;
+/// The blocks of a tile that some query wants read; the mass of the others counts as skipped.
+[[nodiscard]] inline std::uint32_t choose_blocks(Partial& partial, std::size_t tokens, const float* scores, std::size_t stride,
+                                                 float skip_below) noexcept {
+  const std::size_t blocks = (tokens + block_tokens - 1) / block_tokens;
   float masses[max_group][most_tile_blocks];
-  for (std::size_t q = 0; q < count; ++q) {
-    float* line = scores + q * stride;
-    std::fill(line + tokens, line + blocks * block_tokens, unseen_score);
-    isa::best().exponential_blocks(line, blocks, partial.largest(q), masses[q]);
-  }
-  std::size_t found = 0;
-  for (std::size_t b = 0; b < blocks; ++b) {
-    // Never more than 1, the weight of the largest score: its block is read.
-    const auto size = static_cast<float>(std::min(block_tokens, tokens - b * block_tokens));
-    const float least = std::min(skip_below * size, 1.0f);
-    bool kept = false;
-    for (std::size_t q = 0; q < count; ++q) kept = kept || masses[q][b] >= least;
-    for (std::size_t q = 0; q < count; ++q) {
-      if (kept) {
-        partial.add_sum(q, masses[q][b]);
-      } else {
-        partial.add_skipped(q, masses[q][b]);
-      }
+  std::uint32_t kept = 0;
+  for (std::size_t q = 0; q < partial.queries(); ++q) {
+    isa::best().mass_bounds(scores + q * stride, blocks, partial.largest(q), masses[q]);
+    for (std::size_t b = 0; b < blocks; ++b) {
+      // Never more than 1, the weight of the largest score: its block is read.
+      const auto size = static_cast<float>(std::min(block_tokens, tokens - b * block_tokens));
+      kept |= static_cast<std::uint32_t>(masses[q][b] >= std::min(skip_below * size, 1.0f)) << b;
     }
-    if (!kept) continue;
-    if (found == 0 || spans[found - 1].last != b) spans[found++] = {b, b};
-    spans[found - 1].last = b + 1;
   }
-  return found;
+  for (std::size_t q = 0; q < partial.queries(); ++q) {
+    float skipped = 0;
+    for (std::size_t b = 0; b < blocks; ++b) skipped += (kept >> b & 1u) != 0 ? 0.0f : masses[q][b];
+    partial.add_skipped(q, skipped);
+  }
+  return kept;
 }
 
 }  // namespace detail
 
-/// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are added to `sum`.
-/// Returns how many blocks were read: with skip_below > 0 those whose tokens' weights, relative to the largest score so
-/// far, are on average at least that for some query; the mass of the others is added to the partial's skipped mass.
+/// Compressed blocks: `scores` [query][stride] of the span's tokens become weights, and the values are on their way to `sum`
+/// (late.flush brings the last of them there). With skip_below > 0 only blocks are read whose tokens' weights, relative to the
+/// largest score so far, are on average at least that for some query; a bound of the others' mass, no more than
+/// isa::mass_bound_excess times it, is added to the partial's skipped mass.
 template <ValuePolicy V>
-std::size_t attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, BlockSpan values, float* scores,
-                        std::size_t stride, float skip_below) noexcept {
+void attend_tile(Partial& partial, const V& policy, typename V::WeightedSum& sum, LateBlocks& late, BlockSpan values,
+                 float* scores, std::size_t stride, float skip_below) noexcept {
   PQKV_EXPECTS(values.blocks() <= most_tile_blocks);
-  detail::raise_to_tile(partial, policy, sum, values.tokens, scores, stride);
-  if (skip_below <= 0) {
+  detail::raise_to_tile(partial, policy, sum, late, values.tokens, scores, stride);
+  const std::size_t blocks = values.blocks();
+  for (std::size_t q = 0; q < partial.queries(); ++q) {
+    std::fill(scores + q * stride + values.tokens, scores + q * stride + blocks * block_tokens, unseen_score);
+  }
+  std::uint32_t kept = (std::uint32_t{1} << blocks) - 1;
+  if (skip_below > 0) kept = detail::choose_blocks(partial, values.tokens, scores, stride, skip_below);
+  while (kept != 0) {
+    const auto first = static_cast<std::size_t>(std::countr_zero(kept));
+    const auto count = static_cast<std::size_t>(std::countr_one(kept >> first));
+    float* line = scores + first * block_tokens;
     for (std::size_t q = 0; q < partial.queries(); ++q) {
-      float* line = scores + q * stride;
-      partial.add_sum(q, isa::best().exponential(line, values.tokens, partial.largest(q)));
-      std::fill(line + values.tokens, line + values.blocks() * block_tokens, 0.0f);
+      partial.add_sum(q, isa::best().exponential(line + q * stride, count * block_tokens, partial.largest(q)));
     }
-    policy.add(sum, values, scores, stride);
-    return values.blocks();
+    late.push(policy, sum, values.data + first * policy.block_bytes(), count, line, stride);
+    kept &= ~(((std::uint32_t{1} << count) - 1) << first);
   }
-  detail::KeptSpan spans[most_tile_blocks];
-  const std::size_t found = detail::split_tile(partial, values.tokens, scores, stride, skip_below, spans);
-  const auto begin_of = [&](const detail::KeptSpan& span) { return values.data + span.first * policy.block_bytes(); };
-  const auto bytes_of = [&](const detail::KeptSpan& span) { return (span.last - span.first) * policy.block_bytes(); };
-  std::size_t asked = 0, on_their_way = 0, read = 0;
-  for (std::size_t i = 0; i < found; ++i) {
-    for (; asked < found && (asked <= i || on_their_way < prefetch_bytes); ++asked) {
-      prefetch_head(begin_of(spans[asked]), bytes_of(spans[asked]));
-      on_their_way += std::min(bytes_of(spans[asked]), prefetch_bytes);
-    }
-    const std::size_t begin = spans[i].first * block_tokens, end = std::min(spans[i].last * block_tokens, values.tokens);
-    policy.add(sum, {begin_of(spans[i]), end - begin}, scores + begin, stride);
-    on_their_way -= std::min(bytes_of(spans[i]), prefetch_bytes);
-    read += spans[i].last - spans[i].first;
-  }
-  return read;
 }
 
 }  // namespace pqkv::inline PQKV_ABI

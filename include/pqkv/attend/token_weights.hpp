@@ -33,8 +33,9 @@ void raw_scores(const HeadCache<K, V>& head, float* scores, std::size_t stride, 
     for (std::size_t done = 0; done < run.tokens;) {
       const BlockStretch stretch = head.store().stretch(run.first_block + done / block_tokens);
       const std::size_t slots = std::min({tile, run.tokens - done, stretch.blocks * block_tokens});
-      head.keys().score(workspace.table, {stretch.keys, slots, run.offset + done, position.from(done).list()},
-                        workspace.scores.data(), tile);
+      BlockSpan keys = {stretch.keys, slots, run.offset + done, position.from(done).list()};
+      keys.ahead = static_cast<std::ptrdiff_t>(keys.blocks() * head.keys().block_bytes());
+      head.keys().score(workspace.table, keys, workspace.scores.data(), tile);
       for (std::size_t slot = 0; slot < slots; ++slot) {
         if (run.has_holes() && (stretch.dead[slot / block_tokens] >> slot % block_tokens & 1u) != 0) continue;
         for (std::size_t q = 0; q < count; ++q) scores[q * stride + token] = *(workspace.scores.row(q) + slot);

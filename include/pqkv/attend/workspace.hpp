@@ -19,8 +19,8 @@ struct Workspace {
   RowsBuffer turned;   // the queries, turned back by as far as some tokens were moved
   RowsBuffer angles;   // cosines and sines of that
   RowsBuffer scores;   // [query][tile]
+  LateBlocks late;
   RowsBuffer chunk;    // extend: keys and values of the chunk, in float
-  float read_share = 1;  // of the last tile's blocks of values
   Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
   RowsBuffer aged;     // code_waiting: rows on their way into them
   RowsBuffer seen;     // extend: the saliency of the chunk's tokens
@@ -34,6 +34,7 @@ struct Workspace {
     queries.shape(group, head.dim());
     queries.fill(0);
     scores.shape(group, tile_tokens(group));
+    late.reset(group, tile_tokens(group) / block_tokens);
     outs.shape(group, head.dim());
     turned.shape(group, head.dim());
     angles.shape(2, head.options().rope != nullptr ? head.options().rope->pairs() : 0);

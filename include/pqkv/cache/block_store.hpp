@@ -164,14 +164,19 @@ class BlockStore {
 
   /// The blocks from `block` on that lie one behind the other.
   [[nodiscard]] BlockStretch stretch(std::size_t block) const noexcept {
+    std::size_t page = 0;
+    return stretch(block, page);
+  }
+  /// The same for who goes on where he was: `page` is where the block may well be, or its next neighbour, and becomes where
+  /// it is. A search through the pages of a long sequence would wait for memory several times.
+  [[nodiscard]] BlockStretch stretch(std::size_t block, std::size_t& page) const noexcept {
     PQKV_EXPECTS(block < blocks_);
-    const std::size_t index = entry_of(block);
-    const Entry& entry = entries_[index];
-    const std::size_t slot = block - entry.first;
-    const std::size_t end = index + 1 == entries_.size() ? blocks_ : entries_[index + 1].first;
-    return {entry.page.data() + slot * bytes_.key,
-            entry.page.data() + bytes_.values_offset(entry.page.blocks()) + slot * bytes_.value,
-            entry.dead.data() + slot, std::min(end, entry.first + entry.page.blocks()) - block};
+    if (!holds(page, block)) page = holds(page + 1, block) ? page + 1 : entry_of(block);
+    return from(page, block);
+  }
+  /// What lies in the page behind that one; no blocks where it is the last.
+  [[nodiscard]] BlockStretch behind(std::size_t page) const noexcept {
+    return page + 1 < entries_.size() ? from(page + 1, entries_[page + 1].first) : BlockStretch{};
   }
 
   /// The stretch behind its first `blocks` blocks.
@@ -189,6 +194,22 @@ class BlockStore {
     bool opened_here = false;  // of all who hold the page, this one may fill slots behind `used`
     Buffer<std::uint32_t> dead;
   };
+
+  /// The number behind the last block of a page.
+  [[nodiscard]] std::size_t end_of(std::size_t page) const noexcept {
+    const std::size_t end = page + 1 == entries_.size() ? blocks_ : entries_[page + 1].first;
+    return std::min(end, entries_[page].first + entries_[page].page.blocks());
+  }
+  [[nodiscard]] bool holds(std::size_t page, std::size_t block) const noexcept {
+    return page < entries_.size() && block >= entries_[page].first && block < end_of(page);
+  }
+  [[nodiscard]] BlockStretch from(std::size_t page, std::size_t block) const noexcept {
+    const Entry& entry = entries_[page];
+    const std::size_t slot = block - entry.first;
+    return {entry.page.data() + slot * bytes_.key,
+            entry.page.data() + bytes_.values_offset(entry.page.blocks()) + slot * bytes_.value,
+            entry.dead.data() + slot, end_of(page) - block};
+  }
 
   /// The page that holds the block of that number.
   [[nodiscard]] std::size_t entry_of(std::size_t block) const noexcept {

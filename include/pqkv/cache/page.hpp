@@ -46,17 +46,20 @@ struct BlockBytes {
 class PageRef {
  public:
   PageRef() = default;
-  PageRef(const PageRef& other) noexcept : page_(other.page_) {
+  PageRef(const PageRef& other) noexcept : page_(other.page_), data_(other.data_), blocks_(other.blocks_) {
     if (page_ != nullptr) page_->references.fetch_add(1, std::memory_order_relaxed);
   }
-  PageRef(PageRef&& other) noexcept : page_(std::exchange(other.page_, nullptr)) {}
+  PageRef(PageRef&& other) noexcept
+      : page_(std::exchange(other.page_, nullptr)), data_(other.data_), blocks_(other.blocks_) {}
   PageRef& operator=(PageRef other) noexcept {
     std::swap(page_, other.page_);
+    std::swap(data_, other.data_);
+    std::swap(blocks_, other.blocks_);
     return *this;
   }
   ~PageRef() {
     if (page_ != nullptr && page_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      if (page_->source != nullptr) page_->source->give_back(page_->data, page_->bytes);
+      if (page_->source != nullptr) page_->source->give_back(data_, page_->bytes);
       delete page_;
     }
   }
@@ -66,15 +69,15 @@ class PageRef {
     PageRef made;
     made.page_ = new (std::nothrow) Page;
     if (made.page_ == nullptr) return made;
-    made.page_->blocks = blocks;
+    made.blocks_ = blocks;
     made.page_->bytes = bytes;
     if (source == nullptr) {
-      if (made.page_->heap.grow(bytes)) made.page_->data = made.page_->heap.data();
+      if (made.page_->heap.grow(bytes)) made.data_ = made.page_->heap.data();
     } else {
-      made.page_->data = source->take(bytes);
-      if (made.page_->data != nullptr) made.page_->source = source;
+      made.data_ = source->take(bytes);
+      if (made.data_ != nullptr) made.page_->source = source;
     }
-    if (made.page_->data == nullptr) made = PageRef();
+    if (made.data_ == nullptr) made = PageRef();
     return made;
   }
 
@@ -84,17 +87,17 @@ class PageRef {
     PageRef made;
     made.page_ = new (std::nothrow) Page;
     if (made.page_ == nullptr) return made;
-    made.page_->blocks = blocks;
+    made.blocks_ = blocks;
     made.page_->bytes = bytes;
-    made.page_->data = const_cast<std::byte*>(data);
+    made.data_ = const_cast<std::byte*>(data);
     made.page_->keeper = std::move(keeper);
     made.page_->read_only = true;
     return made;
   }
 
   explicit operator bool() const noexcept { return page_ != nullptr; }
-  [[nodiscard]] std::byte* data() const noexcept { return page_->data; }
-  [[nodiscard]] std::size_t blocks() const noexcept { return page_->blocks; }
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return page_->bytes; }
   [[nodiscard]] bool read_only() const noexcept { return page_->read_only; }
   /// Whether nobody else holds the page. Once true it stays true until this reference is copied.
@@ -103,15 +106,16 @@ class PageRef {
  private:
   struct Page {
     std::atomic<std::size_t> references{1};
-    std::size_t blocks = 0;
     std::size_t bytes = 0;
-    std::byte* data = nullptr;
     bool read_only = false;
     Buffer<std::byte> heap;
     std::shared_ptr<PageSource> source;
     std::shared_ptr<const void> keeper;
   };
   Page* page_ = nullptr;
+  // Here as well, so that readers of a long sequence do not wait for a line of the heap per page.
+  std::byte* data_ = nullptr;
+  std::size_t blocks_ = 0;
 };
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -63,7 +63,8 @@ inline void quantise_bytes(const GroupScales& group, const float* weights, ByteW
 
 /// Sums of `chunks` × 8 channels for `queries` queries over one block; the codes are unpacked once for all queries.
 template <std::size_t bits, std::size_t chunks, std::size_t queries>
-inline void byte_chunks(const std::uint8_t* codes, const ByteWeights* weights, float* outs, std::size_t dim) noexcept {
+inline void byte_chunks(const std::uint8_t* codes, const ByteWeights* weights, float* outs, std::size_t dim,
+                        std::ptrdiff_t ahead) noexcept {
   constexpr std::size_t crumbs = 8 / bits;
   constexpr std::size_t chunk_bytes = 32 * bits;
   const __m256i mask = _mm256_set1_epi8((1 << bits) - 1);
@@ -73,7 +74,11 @@ inline void byte_chunks(const std::uint8_t* codes, const ByteWeights* weights, f
   }
   PQKV_UNROLL for (std::size_t row = 0; row < bits; ++row) {
     __m256i dwords[chunks];
-    PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) dwords[c] = load_bytes(codes + c * chunk_bytes + row * 32);
+    PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) {
+      const std::uint8_t* first = codes + c * chunk_bytes + row * 32;
+      if (row % 2 == 0) prefetch(first, 64, ahead);  // by bursts, a block at a time, arithmetic would wait for them
+      dwords[c] = load_bytes(first);
+    }
     PQKV_UNROLL for (std::size_t k = 0; k < crumbs; ++k) {
       __m256i codes_i8x32[chunks];
       PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) {
@@ -105,7 +110,7 @@ inline void byte_chunks(const std::uint8_t* codes, const ByteWeights* weights, f
 /// One group of one block for `queries` queries.
 template <std::size_t bits, std::size_t queries>
 inline void byte_group(const GroupScales& scales, const std::uint8_t* codes, std::size_t chunks, const float* weights,
-                       std::size_t stride, float* outs, std::size_t dim) noexcept {
+                       std::size_t stride, float* outs, std::size_t dim, std::ptrdiff_t ahead) noexcept {
   ByteWeights quantised[queries];
   PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
     quantise_bytes<bits>(scales, weights + q * stride, quantised[q]);
@@ -113,19 +118,20 @@ inline void byte_group(const GroupScales& scales, const std::uint8_t* codes, std
   std::size_t c = 0;
   constexpr std::size_t step = queries == 4 ? 2 : 4;  // sums for 8 registers
   for (; c + step <= chunks; c += step) {
-    byte_chunks<bits, step, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim);
+    byte_chunks<bits, step, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim, ahead);
   }
-  for (; c < chunks; ++c) byte_chunks<bits, 1, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim);
+  for (; c < chunks; ++c) byte_chunks<bits, 1, queries>(codes + c * 32 * bits, quantised, outs + c * 8, dim, ahead);
 }
 
 template <std::size_t bits>
 inline void byte_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
-                            const float* weights, std::size_t query_count, std::size_t stride, float* outs) noexcept {
+                            const float* weights, std::size_t query_count, std::size_t stride, float* outs,
+                            std::ptrdiff_t ahead) noexcept {
   const std::size_t groups = dim / group;
   const std::size_t block_bytes = groups * 128 + dim * 4 * bits;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    prefetch_before(blocks + block_count * block_bytes, block, block_bytes);
+    prefetch(block, groups * 128, ahead);
     for (std::size_t g = 0; g < groups; ++g) {
       GroupScales scales;
       load_scales<bits>(reinterpret_cast<const f16*>(block + g * 64),
@@ -133,12 +139,13 @@ inline void byte_accumulate(const std::byte* blocks, std::size_t block_count, st
       const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 4 * bits;
       const float* line = weights + b * 32;
       float* out = outs + g * group;
+      std::ptrdiff_t asking = ahead;  // the first queries ask, for all
       std::size_t q = 0;
-      for (; q + 4 <= query_count; q += 4) {
-        byte_group<bits, 4>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+      for (; q + 4 <= query_count; q += 4, asking = 0) {
+        byte_group<bits, 4>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
-      for (; q < query_count; ++q) {
-        byte_group<bits, 1>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+      for (; q < query_count; ++q, asking = 0) {
+        byte_group<bits, 1>(scales, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
     }
   }

@@ -124,10 +124,10 @@ inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const st
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 16 * subspaces;
-    prefetch(block, 16 * subspaces);
+    prefetch(block, 16 * subspaces, ahead);
     float* out = scores + b * 32;
     std::size_t q = 0;
     for (; q + 2 <= query_count; q += 2) {
@@ -141,10 +141,10 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
 
 // Eight sums at once hide the latency of the additions.
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                       float* scores, std::size_t stride) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
-    prefetch(codes, 8 * subspaces);
+    prefetch(codes, 8 * subspaces, ahead);
     __m128 sums_f32x4[8];  // per token, a lane per query
     PQKV_UNROLL for (std::size_t t = 0; t < 8; ++t) sums_f32x4[t] = _mm_setzero_ps();
     for (std::size_t s = 0; s < subspaces; ++s) {
@@ -168,12 +168,13 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
 template <std::size_t channels, std::size_t queries>
 inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes,
                          const float* centroids, const float* weights, std::size_t stride, float* outs,
-                         std::size_t dim) noexcept {
+                         std::size_t dim, std::ptrdiff_t ahead) noexcept {
   __m256 sums_f32x8[channels][queries];
   PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
     PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x8[d][q] = _mm256_setzero_ps();
   }
   for (std::size_t b = 0; b < block_count; ++b) {
+    if (ahead != 0) prefetch(codes + b * block_bytes, 64, ahead);
     PQKV_UNROLL for (std::size_t i = 0; i < 4; ++i) {  // tokens 8·i … 8·i + 7
       std::uint64_t pairs = 0;
       std::memcpy(&pairs, codes + b * block_bytes + i % 2 * 8, sizeof pairs);
@@ -202,42 +203,47 @@ inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std
 template <std::size_t queries>
 inline void pq4_subspace(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes, std::size_t width,
                          const float* centroids, const float* weights, std::size_t stride, float* outs,
-                         std::size_t dim) noexcept {
+                         std::size_t dim, std::ptrdiff_t ahead) noexcept {
   std::size_t d = 0;
   constexpr std::size_t step = queries == 4 ? 2 : 4;
   for (; d + step <= width; d += step) {
-    pq4_channels<step, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+    pq4_channels<step, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim,
+                               d == 0 ? ahead : 0);
   }
   for (; d < width; ++d) {
-    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim,
+                            d == 0 ? ahead : 0);
   }
 }
 
 inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                            const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
-                           float* outs) noexcept {
+                           float* outs, std::ptrdiff_t ahead) noexcept {
   const std::size_t dim = subspaces * width;
-  prefetch(blocks, block_count * subspaces * 16);
   for (std::size_t s = 0; s < subspaces; ++s) {
     const std::uint8_t* codes = blocks + s * 16;
     const float* mine = centroids + s * width * 16;
     float* out = outs + s * width;
+    // A line holds four subspaces; the first queries ask, for all.
+    std::ptrdiff_t asking = s % 4 == 0 ? ahead : 0;
     std::size_t q = 0;
-    for (; q + 4 <= query_count; q += 4) {
-      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    for (; q + 4 <= query_count; q += 4, asking = 0) {
+      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim,
+                      asking);
     }
-    for (; q < query_count; ++q) {
-      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    for (; q < query_count; ++q, asking = 0) {
+      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim,
+                      asking);
     }
   }
 }
 
 // One load, addition and store serve four queries.
 inline void pq8_fill4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                      std::size_t stride, float* buckets) noexcept {
+                      std::size_t stride, float* buckets, std::ptrdiff_t ahead) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
-    prefetch(codes, 8 * subspaces);
+    prefetch(codes, 8 * subspaces, ahead);
     const float* line = weights + octet * 8;
     for (std::size_t t = 0; t < 8; ++t) {
       const __m128 weights_f32x4 =

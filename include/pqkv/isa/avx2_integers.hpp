@@ -31,7 +31,7 @@ inline float quantise_weights(const __m256* products_f32x8, std::uint32_t* pairs
 /// Sums of `chunks` × 8 channels for `queries` queries over one block; the codes are unpacked once for all queries.
 template <std::size_t chunks, std::size_t queries>
 inline void integer_chunks(const std::uint8_t* codes, const std::uint32_t (*pairs)[16], const float* steps,
-                           const float* offsets, float* outs, std::size_t dim) noexcept {
+                           const float* offsets, float* outs, std::size_t dim, std::ptrdiff_t ahead) noexcept {
   constexpr std::size_t bits = 8, positions = 2, chunk_bytes = 256;
   const __m256i mask = _mm256_set1_epi16(255);
   __m256i sums_i32x8[chunks][queries];
@@ -40,7 +40,11 @@ inline void integer_chunks(const std::uint8_t* codes, const std::uint32_t (*pair
   }
   for (std::size_t row = 0; row < bits; ++row) {
     __m256i dwords[chunks];
-    PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) dwords[c] = load_bytes(codes + c * chunk_bytes + row * 32);
+    PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) {
+      const std::uint8_t* first = codes + c * chunk_bytes + row * 32;
+      if (row % 2 == 0) prefetch(first, 64, ahead);
+      dwords[c] = load_bytes(first);
+    }
     PQKV_UNROLL for (std::size_t p = 0; p < positions; ++p) {
       PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
         const __m256i weights_i16x16 = _mm256_set1_epi32(static_cast<int>(pairs[q][row * positions + p]));
@@ -66,7 +70,7 @@ inline void integer_chunks(const std::uint8_t* codes, const std::uint32_t (*pair
 template <std::size_t queries>
 inline void integer_group(const std::byte* scales, const std::byte* offsets, const std::uint8_t* codes,
                           std::size_t chunks, const float* weights, std::size_t stride, float* outs,
-                          std::size_t dim) noexcept {
+                          std::size_t dim, std::ptrdiff_t ahead) noexcept {
   std::uint32_t pairs[queries][16];
   float steps[queries];
   float shifts[queries];
@@ -84,33 +88,34 @@ inline void integer_group(const std::byte* scales, const std::byte* offsets, con
   std::size_t c = 0;
   constexpr std::size_t step = queries == 4 ? 2 : 4;  // sums for 8 registers
   for (; c + step <= chunks; c += step) {
-    integer_chunks<step, queries>(codes + c * 256, pairs, steps, shifts, outs + c * 8, dim);
+    integer_chunks<step, queries>(codes + c * 256, pairs, steps, shifts, outs + c * 8, dim, ahead);
   }
   for (; c < chunks; ++c) {
-    integer_chunks<1, queries>(codes + c * 256, pairs, steps, shifts, outs + c * 8, dim);
+    integer_chunks<1, queries>(codes + c * 256, pairs, steps, shifts, outs + c * 8, dim, ahead);
   }
 }
 
 inline void int8_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
+                               float* outs, std::ptrdiff_t ahead) noexcept {
   const std::size_t groups = dim / group;
   const std::size_t block_bytes = groups * 128 + dim * 32;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    prefetch_before(blocks + block_count * block_bytes, block, block_bytes);
+    prefetch(block, groups * 128, ahead);
     for (std::size_t g = 0; g < groups; ++g) {
       const std::byte* scales = block + g * 64;
       const std::byte* offsets = block + (groups + g) * 64;
       const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 32;
+      std::ptrdiff_t asking = ahead;  // the first queries ask, for all
       std::size_t q = 0;
-      for (; q + 4 <= query_count; q += 4) {
+      for (; q + 4 <= query_count; q += 4, asking = 0) {
         integer_group<4>(scales, offsets, codes, group / 8, weights + q * stride + b * 32, stride,
-                               outs + q * dim + g * group, dim);
+                               outs + q * dim + g * group, dim, asking);
       }
-      for (; q < query_count; ++q) {
+      for (; q < query_count; ++q, asking = 0) {
         integer_group<1>(scales, offsets, codes, group / 8, weights + q * stride + b * 32, stride,
-                               outs + q * dim + g * group, dim);
+                               outs + q * dim + g * group, dim, asking);
       }
     }
   }

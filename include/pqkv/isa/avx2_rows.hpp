@@ -24,15 +24,9 @@ inline void prefetch(const void* first, std::size_t bytes) noexcept {
   }
 }
 
-/// The same, but nothing at or behind `end`: what lies there may be skipped.
-inline void prefetch_before(const std::byte* end, const std::byte* first, std::size_t bytes) noexcept {
-  const auto left = static_cast<std::size_t>(end - first);
-  if (left > prefetch_ahead) prefetch(first, std::min(bytes, left - prefetch_ahead));
-}
-
-/// One line.
-inline void prefetch_line_before(const std::uint8_t* end, const std::uint8_t* line) noexcept {
-  if (line + prefetch_ahead < end) _mm_prefetch(reinterpret_cast<const char*>(line) + prefetch_ahead, _MM_HINT_T1);
+/// The same where the caller knows how far ahead.
+inline void prefetch(const void* first, std::size_t bytes, std::ptrdiff_t ahead) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(first) + i + ahead, _MM_HINT_T1);
 }
 
 inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }
@@ -246,10 +240,16 @@ inline void product_f32(const float* matrix, std::size_t row_stride, std::size_t
 
 inline float maximum(const float* x, std::size_t count) noexcept {
   if (count < 8) return scalar::maximum(x, count);
-  __m256 most_f32x8 = _mm256_loadu_ps(x);
-  for (std::size_t i = 8; i + 8 <= count; i += 8) most_f32x8 = _mm256_max_ps(most_f32x8, _mm256_loadu_ps(x + i));
-  most_f32x8 = _mm256_max_ps(most_f32x8, _mm256_loadu_ps(x + count - 8));
-  return maximum_of(most_f32x8);
+  __m256 most_f32x8[4];  // four, because a maximum takes four cycles
+  PQKV_UNROLL for (std::size_t j = 0; j < 4; ++j) most_f32x8[j] = _mm256_loadu_ps(x + count - 8);
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    PQKV_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+      most_f32x8[j] = _mm256_max_ps(most_f32x8[j], _mm256_loadu_ps(x + i + j * 8));
+    }
+  }
+  for (; i + 8 <= count; i += 8) most_f32x8[0] = _mm256_max_ps(most_f32x8[0], _mm256_loadu_ps(x + i));
+  return maximum_of(_mm256_max_ps(_mm256_max_ps(most_f32x8[0], most_f32x8[1]), _mm256_max_ps(most_f32x8[2], most_f32x8[3])));
 }
 
 /// exp of x ≤ 0: 2ⁿ·e^r with n the nearest integer to x/ln 2, |r| ≤ ln 2 / 2, and a Taylor polynomial of degree 7 for
@@ -273,21 +273,15 @@ inline __m256 exponential_of(__m256 x) noexcept {
   return _mm256_and_ps(_mm256_mul_ps(sum, _mm256_castsi256_ps(power)), normal);
 }
 
-/// A multiple of 8 in place; their sums by lane.
-inline __m256 exponential_octets(float* x, std::size_t count, __m256 shift) noexcept {
+inline float exponential(float* x, std::size_t count, float shift) noexcept {
+  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
   __m256 sum_f32x8 = _mm256_setzero_ps();
-  for (std::size_t i = 0; i < count; i += 8) {
-    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift));
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 y = exponential_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift_f32x8));
     _mm256_storeu_ps(x + i, y);
     sum_f32x8 = _mm256_add_ps(sum_f32x8, y);
   }
-  return sum_f32x8;
-}
-
-inline float exponential(float* x, std::size_t count, float shift) noexcept {
-  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
-  const std::size_t i = count / 8 * 8;
-  __m256 sum_f32x8 = exponential_octets(x, i, shift_f32x8);
   if (i < count) {
     alignas(32) float rest[8] = {};
     std::memcpy(rest, x + i, (count - i) * sizeof(float));
@@ -299,9 +293,18 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum_of(sum_f32x8);
 }
 
-inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
-  const __m256 shift_f32x8 = _mm256_set1_ps(shift);
-  for (std::size_t b = 0; b < block_count; ++b) sums[b] = sum_of(exponential_octets(x + b * 32, 32, shift_f32x8));
+inline void mass_bounds(const float* x, std::size_t block_count, float shift, float* bounds) noexcept {
+  const __m256 shift_f32x8 = _mm256_set1_ps(shift), unit = _mm256_set1_ps(scalar::exponent_unit);
+  const __m256 slope = _mm256_set1_ps(scalar::exponent_slope), start = _mm256_set1_ps(scalar::exponent_start);
+  for (std::size_t b = 0; b < block_count; ++b) {
+    __m256 sum_f32x8 = _mm256_setzero_ps();
+    PQKV_UNROLL for (std::size_t i = 0; i < 32; i += 8) {
+      const __m256 bits = _mm256_fmadd_ps(_mm256_sub_ps(_mm256_loadu_ps(x + b * 32 + i), shift_f32x8), slope, start);
+      const __m256 y = _mm256_castsi256_ps(_mm256_cvttps_epi32(bits));
+      sum_f32x8 = _mm256_add_ps(sum_f32x8, _mm256_and_ps(y, _mm256_cmp_ps(bits, unit, _CMP_GE_OQ)));
+    }
+    bounds[b] = sum_of(sum_f32x8);
+  }
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx2

@@ -122,10 +122,10 @@ inline void pq6_block(const std::uint8_t* block, std::size_t subspaces, const st
 
 inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 24 * subspaces;
-    prefetch(block, 24 * subspaces);
+    prefetch(block, 24 * subspaces, ahead);
     float* out = scores + b * 32;
     std::size_t q = 0;
     for (; q + 2 <= query_count; q += 2) {

@@ -45,7 +45,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
-  set.exponential_blocks = exponential_blocks;
+  set.mass_bounds = mass_bounds;
   return set;
 }
 

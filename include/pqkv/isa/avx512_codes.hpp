@@ -164,10 +164,10 @@ inline void pq4_block(const std::uint8_t* block, std::size_t subspaces, const st
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 16 * subspaces;
-    avx2::prefetch(block, 16 * subspaces);
+    avx2::prefetch(block, 16 * subspaces, ahead);
     float* out = scores + b * 32;
     std::size_t q = 0;
     for (; q + 4 <= query_count; q += 4) {
@@ -183,7 +183,7 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
 template <std::size_t channels, std::size_t queries>
 inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes,
                          const float* centroids, const float* weights, std::size_t stride, float* outs,
-                         std::size_t dim) noexcept {
+                         std::size_t dim, std::ptrdiff_t ahead) noexcept {
   __m512 centroids_f32x16[channels];
   __m512 sums_f32x16[channels][queries];
   PQKV_UNROLL for (std::size_t d = 0; d < channels; ++d) {
@@ -191,6 +191,7 @@ inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std
     PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) sums_f32x16[d][q] = _mm512_setzero_ps();
   }
   for (std::size_t b = 0; b < block_count; ++b) {
+    if (ahead != 0) avx2::prefetch(codes + b * block_bytes, 64, ahead);
     const __m512i pairs_i32x16 = _mm512_maskz_cvtepu8_epi32(
         0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + b * block_bytes)));
     // The look-up reads four bits of an index.
@@ -213,31 +214,36 @@ inline void pq4_channels(const std::uint8_t* codes, std::size_t block_count, std
 template <std::size_t queries>
 inline void pq4_subspace(const std::uint8_t* codes, std::size_t block_count, std::size_t block_bytes, std::size_t width,
                          const float* centroids, const float* weights, std::size_t stride, float* outs,
-                         std::size_t dim) noexcept {
+                         std::size_t dim, std::ptrdiff_t ahead) noexcept {
   std::size_t d = 0;
   for (; d + 4 <= width; d += 4) {
-    pq4_channels<4, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+    pq4_channels<4, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim,
+                            d == 0 ? ahead : 0);
   }
   for (; d < width; ++d) {
-    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim);
+    pq4_channels<1, queries>(codes, block_count, block_bytes, centroids + d * 16, weights, stride, outs + d, dim,
+                            d == 0 ? ahead : 0);
   }
 }
 
 inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                            const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
-                           float* outs) noexcept {
+                           float* outs, std::ptrdiff_t ahead) noexcept {
   const std::size_t dim = subspaces * width;
-  avx2::prefetch(blocks, block_count * subspaces * 16);
   for (std::size_t s = 0; s < subspaces; ++s) {
     const std::uint8_t* codes = blocks + s * 16;
     const float* mine = centroids + s * width * 16;
     float* out = outs + s * width;
+    // A line holds four subspaces; the first queries ask, for all.
+    std::ptrdiff_t asking = s % 4 == 0 ? ahead : 0;
     std::size_t q = 0;
-    for (; q + 4 <= query_count; q += 4) {
-      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    for (; q + 4 <= query_count; q += 4, asking = 0) {
+      pq4_subspace<4>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim,
+                      asking);
     }
-    for (; q < query_count; ++q) {
-      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim);
+    for (; q < query_count; ++q, asking = 0) {
+      pq4_subspace<1>(codes, block_count, subspaces * 16, width, mine, weights + q * stride, stride, out + q * dim, dim,
+                      asking);
     }
   }
 }

@@ -56,8 +56,8 @@ inline void quantise_weights(const f16* scales, const f16* offsets, const float*
 
 /// Sums of 16 channels (two chunks) for `queries` queries; `single` for a last chunk of 8 channels alone.
 template <std::size_t queries, bool single>
-inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weights, float* outs,
-                           std::size_t dim) noexcept {
+inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weights, float* outs, std::size_t dim,
+                           std::ptrdiff_t ahead) noexcept {
   constexpr std::size_t bits = 8, positions = 2, chunk_bytes = 256;
   constexpr std::size_t chunks = single ? 1 : 2;
   const __m512i mask = _mm512_set1_epi16((1 << bits) - 1);
@@ -67,6 +67,7 @@ inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weig
   }
   PQKV_UNROLL for (std::size_t row_pair = 0; row_pair < bits / 2; ++row_pair) {
     PQKV_UNROLL for (std::size_t c = 0; c < chunks; ++c) {
+      avx2::prefetch(codes + c * chunk_bytes + row_pair * 64, 64, ahead);
       const __m512i dwords = _mm512_loadu_si512(codes + c * chunk_bytes + row_pair * 64);
       PQKV_UNROLL for (std::size_t p = 0; p < positions; ++p) {
         __m512i codes_i16x32 = p == 0 ? dwords : _mm512_srli_epi16(dwords, static_cast<unsigned>(p * bits));
@@ -92,38 +93,40 @@ inline void integer_chunks(const std::uint8_t* codes, const IntegerWeights* weig
 /// One group of one block for `queries` queries.
 template <std::size_t queries>
 inline void integer_group(const f16* scales, const f16* offsets, const std::uint8_t* codes, std::size_t chunks,
-                          const float* weights, std::size_t stride, float* outs, std::size_t dim) noexcept {
+                          const float* weights, std::size_t stride, float* outs, std::size_t dim,
+                          std::ptrdiff_t ahead) noexcept {
   IntegerWeights quantised[queries];
   PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
     quantise_weights(scales, offsets, weights + q * stride, quantised[q]);
   }
   std::size_t c = 0;
   for (; c + 2 <= chunks; c += 2) {
-    integer_chunks<queries, false>(codes + c * 256, quantised, outs + c * 8, dim);
+    integer_chunks<queries, false>(codes + c * 256, quantised, outs + c * 8, dim, ahead);
   }
-  if (c < chunks) integer_chunks<queries, true>(codes + c * 256, quantised, outs + c * 8, dim);
+  if (c < chunks) integer_chunks<queries, true>(codes + c * 256, quantised, outs + c * 8, dim, ahead);
 }
 
 inline void int8_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
+                               float* outs, std::ptrdiff_t ahead) noexcept {
   const std::size_t groups = dim / group;
   const std::size_t block_bytes = groups * 128 + dim * 32;
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    avx2::prefetch_before(blocks + block_count * block_bytes, block, block_bytes);
+    avx2::prefetch(block, groups * 128, ahead);
     for (std::size_t g = 0; g < groups; ++g) {
       const auto* scales = reinterpret_cast<const f16*>(block + g * 64);
       const auto* offsets = reinterpret_cast<const f16*>(block + (groups + g) * 64);
       const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128) + g * group * 32;
       const float* line = weights + b * 32;
       float* out = outs + g * group;
+      std::ptrdiff_t asking = ahead;  // the first queries ask, for all
       std::size_t q = 0;
-      for (; q + 4 <= query_count; q += 4) {
-        integer_group<4>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+      for (; q + 4 <= query_count; q += 4, asking = 0) {
+        integer_group<4>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
-      for (; q < query_count; ++q) {
-        integer_group<1>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim);
+      for (; q < query_count; ++q, asking = 0) {
+        integer_group<1>(scales, offsets, codes, group / 8, line + q * stride, stride, out + q * dim, dim, asking);
       }
     }
   }

@@ -200,12 +200,20 @@ inline void accumulate(const T* rows, std::size_t tokens, std::size_t dim, const
 // ---- softmax -----------------------------------------------------------------------------------------------------
 
 inline float maximum(const float* x, std::size_t count) noexcept {
-  __m512 most_f32x16 = _mm512_set1_ps(x[0]);
-  for (std::size_t i = 0; i < count; i += 16) {
-    most_f32x16 = _mm512_mask_max_ps(most_f32x16, first_lanes(count - i), most_f32x16,
-                                     load16(x + i, first_lanes(count - i)));
+  __m512 most_f32x16[4];  // four, because a maximum takes four cycles
+  PQKV_UNROLL for (std::size_t j = 0; j < 4; ++j) most_f32x16[j] = _mm512_set1_ps(x[0]);
+  std::size_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    PQKV_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+      most_f32x16[j] = _mm512_maskz_max_ps(0xffff, most_f32x16[j], load16(x + i + j * 16, 0xffff));
+    }
   }
-  return maximum_of(most_f32x16);
+  for (; i < count; i += 16) {
+    const __mmask16 lanes = first_lanes(count - i);
+    most_f32x16[0] = _mm512_mask_max_ps(most_f32x16[0], lanes, most_f32x16[0], load16(x + i, lanes));
+  }
+  return maximum_of(_mm512_maskz_max_ps(0xffff, _mm512_maskz_max_ps(0xffff, most_f32x16[0], most_f32x16[1]),
+                                        _mm512_maskz_max_ps(0xffff, most_f32x16[2], most_f32x16[3])));
 }
 
 /// The polynomial of avx2::exponential_of; vscalefps multiplies by 2ⁿ.
@@ -238,8 +246,18 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum_of(sum_f32x16);
 }
 
-inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+inline void mass_bounds(const float* x, std::size_t block_count, float shift, float* bounds) noexcept {
+  const __m512 shift_f32x16 = _mm512_set1_ps(shift), unit = _mm512_set1_ps(scalar::exponent_unit);
+  const __m512 slope = _mm512_set1_ps(scalar::exponent_slope), start = _mm512_set1_ps(scalar::exponent_start);
+  for (std::size_t b = 0; b < block_count; ++b) {
+    __m512 halves_f32x16[2];
+    PQKV_UNROLL for (std::size_t i = 0; i < 2; ++i) {
+      const __m512 bits = _mm512_fmadd_ps(_mm512_sub_ps(load16(x + b * 32 + i * 16, 0xffff), shift_f32x16), slope, start);
+      const __mmask16 counts = _mm512_cmp_ps_mask(bits, unit, _CMP_GE_OQ);
+      halves_f32x16[i] = _mm512_castsi512_ps(_mm512_maskz_cvttps_epi32(counts, bits));
+    }
+    bounds[b] = sum_of(_mm512_add_ps(halves_f32x16[0], halves_f32x16[1]));
+  }
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx512

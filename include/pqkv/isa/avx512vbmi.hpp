@@ -131,9 +131,9 @@ inline __m512i broadcast_dword(const std::uint8_t* bytes) noexcept {
 
 /// Sums of `pairs` × 16 channels (two chunks each) in group `g` for `queries` queries; `single`: the last pair is one
 /// chunk. A register takes the same dword row of two chunks, so that a lane is a channel from the load to the store. What
-/// follows before `end` is asked for line by line: by bursts, a block at a time, reading hardly overlaps with arithmetic.
+/// comes next is asked for line by line: by bursts, a block at a time, reading hardly overlaps with arithmetic.
 template <std::size_t bits, std::size_t queries, std::size_t pairs, bool single>
-inline void integer_chunks(const std::uint8_t* codes, const std::uint8_t* end, const Weights<bits>* weights, std::size_t g,
+inline void integer_chunks(const std::uint8_t* codes, std::ptrdiff_t ahead, const Weights<bits>* weights, std::size_t g,
                            float* outs, std::size_t dim) noexcept {
   constexpr std::size_t crumbs = 8 / bits;
   constexpr std::size_t chunk_bytes = 32 * bits;
@@ -150,8 +150,8 @@ inline void integer_chunks(const std::uint8_t* codes, const std::uint8_t* end, c
     PQKV_UNROLL for (std::size_t c = 0; c < pairs; ++c) {
       const std::uint8_t* first = codes + 2 * c * chunk_bytes + row * 32;
       if (row % 2 == 0) {
-        avx2::prefetch_line_before(end, first);
-        if (!single) avx2::prefetch_line_before(end, first + chunk_bytes);
+        avx2::prefetch(first, 64, ahead);
+        if (!single) avx2::prefetch(first + chunk_bytes, 64, ahead);
       }
       bytes[c] = _mm512_maskz_broadcast_i64x4(0x0f, avx2::load_bytes(first));
       if (!single) {
@@ -197,7 +197,7 @@ inline void integer_chunks(const std::uint8_t* codes, const std::uint8_t* end, c
 
 /// `groups` ≤ 4 neighbouring groups of one block for `queries` queries.
 template <std::size_t bits, std::size_t groups, std::size_t queries>
-inline void integer_groups(const Scales& scales, const std::uint8_t* codes, const std::uint8_t* end, std::size_t chunks,
+inline void integer_groups(const Scales& scales, const std::uint8_t* codes, std::ptrdiff_t ahead, std::size_t chunks,
                            const float* weights, std::size_t stride, float* outs, std::size_t dim) noexcept {
   Weights<bits> quantised[queries];
   PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
@@ -209,58 +209,57 @@ inline void integer_groups(const Scales& scales, const std::uint8_t* codes, cons
     float* out = outs + g * chunks * 8;
     std::size_t c = 0;
     for (; c + 4 <= chunks; c += 4) {
-      integer_chunks<bits, queries, 2, false>(mine + c * chunk_bytes, end, quantised, g, out + c * 8, dim);
+      integer_chunks<bits, queries, 2, false>(mine + c * chunk_bytes, ahead, quantised, g, out + c * 8, dim);
     }
     if (c + 2 <= chunks) {
-      integer_chunks<bits, queries, 1, false>(mine + c * chunk_bytes, end, quantised, g, out + c * 8, dim);
+      integer_chunks<bits, queries, 1, false>(mine + c * chunk_bytes, ahead, quantised, g, out + c * 8, dim);
       c += 2;
     }
-    if (c < chunks) integer_chunks<bits, queries, 1, true>(mine + c * chunk_bytes, end, quantised, g, out + c * 8, dim);
+    if (c < chunks) integer_chunks<bits, queries, 1, true>(mine + c * chunk_bytes, ahead, quantised, g, out + c * 8, dim);
   }
 }
 
 /// `groups` ≤ 4 neighbouring groups of one block for all queries.
 template <std::size_t bits, std::size_t groups>
-inline void integer_queries(const f16* scale_line, const f16* offset_line, const std::uint8_t* codes, const std::uint8_t* end,
+inline void integer_queries(const f16* scale_line, const f16* offset_line, const std::uint8_t* codes, std::ptrdiff_t ahead,
                             std::size_t chunks, const float* weights, std::size_t query_count, std::size_t stride, float* outs,
                             std::size_t dim) noexcept {
   Scales scales;
   load_scales<bits, groups>(scale_line, offset_line, scales);
   std::size_t q = 0;
-  for (; q + 4 <= query_count; q += 4, end = nullptr) {  // the first queries ask, for all
-    integer_groups<bits, groups, 4>(scales, codes, end, chunks, weights + q * stride, stride, outs + q * dim, dim);
+  for (; q + 4 <= query_count; q += 4, ahead = 0) {  // the first queries ask, for all
+    integer_groups<bits, groups, 4>(scales, codes, ahead, chunks, weights + q * stride, stride, outs + q * dim, dim);
   }
-  for (; q < query_count; ++q, end = nullptr) {
-    integer_groups<bits, groups, 1>(scales, codes, end, chunks, weights + q * stride, stride, outs + q * dim, dim);
+  for (; q < query_count; ++q, ahead = 0) {
+    integer_groups<bits, groups, 1>(scales, codes, ahead, chunks, weights + q * stride, stride, outs + q * dim, dim);
   }
 }
 
 template <std::size_t bits>
 inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
+                               float* outs, std::ptrdiff_t ahead) noexcept {
   const std::size_t groups = dim / group;
   const std::size_t chunks = group / 8;
   const std::size_t block_bytes = groups * 128 + dim * 4 * bits;
-  const auto* end = reinterpret_cast<const std::uint8_t*>(blocks + block_count * block_bytes);
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::byte* block = blocks + b * block_bytes;
-    avx2::prefetch_before(blocks + block_count * block_bytes, block, groups * 128);
+    avx2::prefetch(block, groups * 128, ahead);
     const auto* scales = reinterpret_cast<const f16*>(block);
     const auto* offsets = scales + groups * 32;
     const auto* codes = reinterpret_cast<const std::uint8_t*>(block + groups * 128);
     const float* line = weights + b * 32;
     std::size_t g = 0;
     for (; g + 4 <= groups; g += 4) {
-      integer_queries<bits, 4>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, end, chunks, line,
+      integer_queries<bits, 4>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, ahead, chunks, line,
                                query_count, stride, outs + g * group, dim);
     }
     for (; g + 2 <= groups; g += 2) {
-      integer_queries<bits, 2>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, end, chunks, line,
+      integer_queries<bits, 2>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, ahead, chunks, line,
                                query_count, stride, outs + g * group, dim);
     }
     if (g < groups) {
-      integer_queries<bits, 1>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, end, chunks, line,
+      integer_queries<bits, 1>(scales + g * 32, offsets + g * 32, codes + g * group * 4 * bits, ahead, chunks, line,
                                query_count, stride, outs + g * group, dim);
     }
   }

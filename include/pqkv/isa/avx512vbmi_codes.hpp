@@ -18,7 +18,7 @@ alignas(64) inline constexpr std::uint8_t token_order[64] = {
 /// four subspaces and query, and one to bring the codes into order. Four blocks of one query hide the latency of its additions.
 template <std::size_t together, std::size_t queries>
 inline void pq4_blocks(const std::uint8_t* blocks, std::size_t subspaces, const std::uint8_t* tables, const float* scale,
-                       const float* bias, float* scores, std::size_t stride) noexcept {
+                       const float* bias, float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   __m512i sums_i32x16[together][queries][2];
   PQKV_UNROLL for (std::size_t b = 0; b < together; ++b) {
     PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
@@ -36,7 +36,7 @@ inline void pq4_blocks(const std::uint8_t* blocks, std::size_t subspaces, const 
     }
     PQKV_UNROLL for (std::size_t b = 0; b < together; ++b) {
       const std::uint8_t* stored = blocks + (b * subspaces + s) * 16;
-      avx2::prefetch(stored, 64);  // line by line: a burst of sixteen cost a twentieth of the bandwidth
+      avx2::prefetch(stored, 64, ahead);  // line by line: a burst of sixteen cost a twentieth of the bandwidth
       const __m512i codes = _mm512_maskz_permutexvar_epi8(~__mmask64{0}, order, _mm512_maskz_loadu_epi64(lanes, stored));
       constexpr int select = 0xea;  // (codes & nibble) | which_table
       const __m512i index_u8x64[2] = {_mm512_ternarylogic_epi32(codes, nibble, which_table, select),
@@ -65,30 +65,35 @@ inline void pq4_blocks(const std::uint8_t* blocks, std::size_t subspaces, const 
 
 template <std::size_t together>
 inline void pq4_queries(const std::uint8_t* blocks, std::size_t subspaces, const std::uint8_t* tables, std::size_t query_count,
-                        const float* scale, const float* bias, float* scores, std::size_t stride) noexcept {
+                        const float* scale, const float* bias, float* scores, std::size_t stride,
+                        std::ptrdiff_t ahead) noexcept {
   std::size_t q = 0;
   if constexpr (together == 1) {
     for (; q + 8 <= query_count; q += 8) {
-      pq4_blocks<1, 8>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride);
+      pq4_blocks<1, 8>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride,
+                       ahead);
     }
     for (; q + 4 <= query_count; q += 4) {
-      pq4_blocks<1, 4>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride);
+      pq4_blocks<1, 4>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride,
+                       ahead);
     }
   }
   for (; q < query_count; ++q) {
-    pq4_blocks<together, 1>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride);
+    pq4_blocks<together, 1>(blocks, subspaces, tables + q * subspaces * 16, scale + q, bias + q, scores + q * stride, stride,
+                            ahead);
   }
 }
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   std::size_t b = 0;
   for (; query_count < 4 && b + 4 <= block_count; b += 4) {
-    pq4_queries<4>(blocks + b * 16 * subspaces, subspaces, tables, query_count, scale, bias, scores + b * 32, stride);
+    pq4_queries<4>(blocks + b * 16 * subspaces, subspaces, tables, query_count, scale, bias, scores + b * 32, stride,
+                   ahead);
   }
   for (; b < block_count; ++b) {
-    pq4_queries<1>(blocks + b * 16 * subspaces, subspaces, tables, query_count, scale, bias, scores + b * 32, stride);
+    pq4_queries<1>(blocks + b * 16 * subspaces, subspaces, tables, query_count, scale, bias, scores + b * 32, stride, ahead);
   }
 }
 
@@ -116,10 +121,10 @@ inline void pq6_block(const std::uint8_t* block, std::size_t subspaces, const st
 
 inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 24 * subspaces;
-    avx2::prefetch(block, 24 * subspaces);
+    avx2::prefetch(block, 24 * subspaces, ahead);
     float* out = scores + b * 32;
     std::size_t q = 0;
     for (; q + 4 <= query_count; q += 4) {

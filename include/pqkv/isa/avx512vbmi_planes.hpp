@@ -156,10 +156,11 @@ inline void planes_blocks(const std::uint8_t* blocks, std::size_t subspaces, con
 template <std::size_t queries>
 inline void planes_queries(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                            const std::uint8_t* planes, const float* scale, const float* bias, float* scores,
-                           std::size_t stride) noexcept {
+                           std::size_t stride,
+                           std::ptrdiff_t ahead) noexcept {
   std::size_t b = 0;
   for (; b + 2 <= block_count; b += 2) {
-    avx2::prefetch(blocks + b * 32 * subspaces, 64 * subspaces);
+    avx2::prefetch(blocks + b * 32 * subspaces, 64 * subspaces, ahead);
     planes_blocks<queries, false>(blocks + b * 32 * subspaces, subspaces, planes, scale, bias, scores + b * 32, stride);
   }
   if (b < block_count) {
@@ -169,15 +170,15 @@ inline void planes_queries(const std::uint8_t* blocks, std::size_t block_count, 
 
 inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                              const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
-                             float* scores, std::size_t stride) noexcept {
+                             float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept {
   std::size_t q = 0;
   for (; q + 2 <= query_count; q += 2) {
     planes_queries<2>(blocks, block_count, subspaces, planes + q * subspaces * 512, scale + q, bias + q,
-                      scores + q * stride, stride);
+                      scores + q * stride, stride, ahead);
   }
   if (q < query_count) {
     planes_queries<1>(blocks, block_count, subspaces, planes + q * subspaces * 512, scale + q, bias + q,
-                      scores + q * stride, stride);
+                      scores + q * stride, stride, ahead);
   }
 }
 

@@ -1,7 +1,8 @@
 // KernelSet: every hot loop of the library as one table of function pointers, each with its contract. Layer 1.
 // scalar.hpp is the specification; an instruction set copies a smaller one's table and overrides what it improves.
 // One call covers many blocks, so the indirect call is paid per tile. No pointer needs more alignment than its type.
-// Kernels may prefetch beyond their input, never read there.
+// Kernels may prefetch beyond their input, never read there. Where one takes `ahead`, the caller knows what will be read next:
+// for each line that it reads, it asks for the one `ahead` bytes away (0: nothing is known).
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,8 @@ namespace pqkv::inline PQKV_ABI::isa {
 inline constexpr float weight_levels = 32639.0f;
 /// Steps of weights that meet 4-bit and 2-bit codes: one byte.
 inline constexpr float byte_weight_levels = 255.0f;
+/// (1 + f) / 2ᶠ is at most 1.0615; what is added against rounding is far below the rest.
+inline constexpr float mass_bound_excess = 1.062f;
 /// Blocks whose largest product is no more than this add nothing (weight_levels / largest must be finite).
 inline constexpr float least_product = 1e-30f;
 
@@ -80,11 +83,11 @@ struct KernelSet {
   /// nibble) in subspace s. tables: u8 [query][subspace][16]. All 32·blocks scores are written.
   void (*pq4_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                     const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                    float* scores, std::size_t stride) noexcept;
+                    float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept;
   /// The same for 6-bit codes: blocks of 24·subspaces bytes, codec/product_quantizer.hpp draws them; tables of 64 entries.
   void (*pq6_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                     const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                    float* scores, std::size_t stride) noexcept;
+                    float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept;
   /// A float table [subspace][count] as bytes: scale = the widest subspace's range / 255, bytes = (entry − the subspace's
   /// least) / scale to the nearest (ties may go either way), bias = the sum of the least ones; scale 0 gives bytes 0.
   /// Returns the sum of the subspaces' largest bytes, of which scale and bias make a bound of all scores.
@@ -93,15 +96,15 @@ struct KernelSet {
   /// scores[t] = Σ_s table[s·256 + code(t, s)] for one query. Blocks of 32·subspaces bytes: the code of token t in
   /// subspace s is byte (t / 8)·8·subspaces + s·8 + t % 8.
   void (*pq8_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                    float* scores) noexcept;
+                    float* scores, std::ptrdiff_t ahead) noexcept;
   /// The same for four queries whose tables are interleaved, table[(s·256 + code)·4 + q]; scores[q·stride + t].
   void (*pq8_score4)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                     float* scores, std::size_t stride) noexcept;
+                     float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept;
   /// outs[q·dim + s·width + d] += Σ_t weights[q·stride + t] · centroids[(s·width + d)·16 + code(t, s)], dim =
   /// subspaces·width: pq4 blocks, centroids of all subspaces.
   void (*pq4_accumulate)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                          const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
-                         float* outs) noexcept;
+                         float* outs, std::ptrdiff_t ahead) noexcept;
   /// Where vectors look bytes up in tables of 256 faster than loads look floats up: fewer than four queries are then scored
   /// by pq8_planes_score rather than by pq8_score. (From four on a load of floats serves four queries, and the planes' tables
   /// cost more to make than they save.)
@@ -114,13 +117,13 @@ struct KernelSet {
   /// scores[q·stride + t] = scale[q] · Σ_s entry_q[s][code(t, s)] + bias[q], exact sums below 2²⁴; planes [query][512·s].
   void (*pq8_planes_score)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                            const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
-                           float* scores, std::size_t stride) noexcept;
+                           float* scores, std::size_t stride, std::ptrdiff_t ahead) noexcept;
   /// buckets[s·256 + code(t, s)] += weights[t], pq8 blocks, one query.
   void (*pq8_fill)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                   float* buckets) noexcept;
+                   float* buckets, std::ptrdiff_t ahead) noexcept;
   /// The same for four queries, interleaved: buckets[(s·256 + code(t, s))·4 + q] += weights[q·stride + t].
   void (*pq8_fill4)(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                    std::size_t stride, float* buckets) noexcept;
+                    std::size_t stride, float* buckets, std::ptrdiff_t ahead) noexcept;
 
   // ---- grouped integers ----------------------------------------------------------------------------------------
   /// outs[q·dim + d] += Σ_t weights[q·stride + t] · (scale(t, g)·code(t, d) + offset(t, g)), g = d / group, weights ≥ 0.
@@ -140,7 +143,7 @@ struct KernelSet {
   /// No sum overflows: 32·255·32639 < 2³¹; 8 pairs of bytes give 16·255·15 < 2¹⁶.
   using IntegerAccumulate = void (*)(const std::byte* blocks, std::size_t block_count, std::size_t dim,
                                      std::size_t group, const float* weights, std::size_t query_count,
-                                     std::size_t stride, float* outs) noexcept;
+                                     std::size_t stride, float* outs, std::ptrdiff_t ahead) noexcept;
   IntegerAccumulate int8_accumulate;
   IntegerAccumulate int4_accumulate;
   IntegerAccumulate int2_accumulate;
@@ -171,8 +174,9 @@ struct KernelSet {
   /// x[i] = exp(x[i] − shift); returns the sum. x[i] ≤ shift; relative error of each exp ≤ 4 ulp, and results below
   /// 2⁻¹²⁶ may be 0.
   float (*exponential)(float* x, std::size_t count, float shift) noexcept;
-  /// The same for whole blocks of 32 tokens; sums[b] = the sum of block b.
-  void (*exponential_blocks)(float* x, std::size_t block_count, float shift, float* sums) noexcept;
+  /// bounds[b] ≥ Σ exp(x[32·b + t] − shift), t < 32, and at most `mass_bound_excess` times that, at a third of its cost: 2ᶠ is
+  /// taken for 1 + f where 0 ≤ f < 1. x[i] ≤ shift; exponentials below 2⁻¹²⁶ count as 0.
+  void (*mass_bounds)(const float* x, std::size_t block_count, float shift, float* bounds) noexcept;
 };
 
 /// A compiled-in set and whether this CPU can run it.

@@ -166,7 +166,7 @@ inline void store_sums(const uint16x8_t* sums_u16x8, const float* scale, const f
 
 inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       uint16x8_t sums_u16x8[width * 4] = {};  // four of 8 tokens per query
@@ -188,7 +188,7 @@ inline void pq4_score(const std::uint8_t* blocks, std::size_t block_count, std::
 /// 6-bit codes: TBL over four registers looks 64 entries up.
 inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                       const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                      float* scores, std::size_t stride) noexcept {
+                      float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     for_each_tile(query_count, [=]<std::size_t width>(Count<width>, std::size_t first) {
       uint16x8_t sums_u16x8[width * 4] = {};  // four of 8 tokens per query
@@ -214,7 +214,7 @@ inline void pq6_score(const std::uint8_t* blocks, std::size_t block_count, std::
 }
 
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                       float* scores, std::size_t stride) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t octet = 0; octet < block_count * 4; ++octet) {
     const std::uint8_t* codes = blocks + octet * 8 * subspaces;
     float32x4_t sums_f32x4[8] = {};  // per token, a lane per query
@@ -267,8 +267,17 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return vaddvq_f32(sum_f32x4) + scalar::exponential(x + i, count - i, shift);
 }
 
-inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+inline void mass_bounds(const float* x, std::size_t block_count, float shift, float* bounds) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) {
+    float32x4_t sum_f32x4 = vdupq_n_f32(0);
+    PQKV_UNROLL for (std::size_t i = 0; i < 32; i += 4) {
+      const float32x4_t x_f32x4 = vsubq_f32(vld1q_f32(x + b * 32 + i), vdupq_n_f32(shift));
+      const float32x4_t bits = vfmaq_n_f32(vdupq_n_f32(scalar::exponent_start), x_f32x4, scalar::exponent_slope);
+      const uint32x4_t counts = vcgeq_f32(bits, vdupq_n_f32(scalar::exponent_unit));
+      sum_f32x4 = vaddq_f32(sum_f32x4, vreinterpretq_f32_u32(vandq_u32(vcvtq_u32_f32(bits), counts)));
+    }
+    bounds[b] = vaddvq_f32(sum_f32x4);
+  }
 }
 
 /// Scalar stay: buckets, because additions to scattered addresses have no vector form; and pq8 for one query.
@@ -293,7 +302,7 @@ inline void exponential_blocks(float* x, std::size_t block_count, float shift, f
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
-  set.exponential_blocks = exponential_blocks;
+  set.mass_bounds = mass_bounds;
   return set;
 }
 

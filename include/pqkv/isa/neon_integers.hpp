@@ -33,7 +33,7 @@ inline float quantise_weights(const float32x4_t* products_f32x4, int16x8_t* pair
 
 inline void int8_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
+                               float* outs, std::ptrdiff_t /*ahead*/) noexcept {
   constexpr std::size_t bits = 8;
   const uint16x8_t mask_u16x8 = vdupq_n_u16(255);
   const std::size_t groups = dim / group;
@@ -118,7 +118,8 @@ inline ByteWeights quantise_bytes(const f16* scales, const f16* offsets, const f
 
 template <std::size_t bits>
 inline void byte_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
-                            const float* weights, std::size_t query_count, std::size_t stride, float* outs) noexcept {
+                            const float* weights, std::size_t query_count, std::size_t stride, float* outs,
+                            std::ptrdiff_t /*ahead*/) noexcept {
   constexpr std::size_t crumbs = 8 / bits;
   const uint8x16_t mask_u8x16 = vdupq_n_u8((1 << bits) - 1);
   const std::size_t groups = dim / group;

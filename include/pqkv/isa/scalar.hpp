@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -131,7 +132,7 @@ inline std::uint32_t byte_table(const float* table, std::size_t subspaces, std::
 template <std::size_t bits>
 inline void byte_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                        const std::uint8_t* tables, std::size_t query_count, const float* scale, const float* bias,
-                       float* scores, std::size_t stride) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t b = 0; b < block_count; ++b) {
     const std::uint8_t* block = blocks + b * 4 * bits * subspaces;
     for (std::size_t q = 0; q < query_count; ++q) {
@@ -190,7 +191,7 @@ inline void plane_table(const float* table, std::size_t subspaces, std::uint8_t*
 
 inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces,
                              const std::uint8_t* planes, std::size_t query_count, const float* scale, const float* bias,
-                             float* scores, std::size_t stride) noexcept {
+                             float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t q = 0; q < query_count; ++q) {
     for (std::size_t t = 0; t < block_count * 32; ++t) {
       std::uint32_t sum = 0;
@@ -204,12 +205,12 @@ inline void pq8_planes_score(const std::uint8_t* blocks, std::size_t block_count
 }
 
 inline void pq8_score(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                      float* scores) noexcept {
+                      float* scores, std::ptrdiff_t /*ahead*/) noexcept {
   pq8_score_interleaved<1>(blocks, block_count, subspaces, table, scores, 0);
 }
 
 inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* table,
-                       float* scores, std::size_t stride) noexcept {
+                       float* scores, std::size_t stride, std::ptrdiff_t /*ahead*/) noexcept {
   pq8_score_interleaved<4>(blocks, block_count, subspaces, table, scores, stride);
 }
 
@@ -217,7 +218,7 @@ inline void pq8_score4(const std::uint8_t* blocks, std::size_t block_count, std:
 /// addition seldom waits for the one before it.
 inline void pq4_accumulate(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, std::size_t width,
                            const float* centroids, const float* weights, std::size_t query_count, std::size_t stride,
-                           float* outs) noexcept {
+                           float* outs, std::ptrdiff_t /*ahead*/) noexcept {
   for (std::size_t q = 0; q < query_count; ++q) {
     for (std::size_t s = 0; s < subspaces; ++s) {
       float buckets[4][16] = {};
@@ -253,12 +254,12 @@ inline void pq8_fill_interleaved(const std::uint8_t* blocks, std::size_t block_c
 }
 
 inline void pq8_fill(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                     float* buckets) noexcept {
+                     float* buckets, std::ptrdiff_t /*ahead*/) noexcept {
   pq8_fill_interleaved<1>(blocks, block_count, subspaces, weights, 0, buckets);
 }
 
 inline void pq8_fill4(const std::uint8_t* blocks, std::size_t block_count, std::size_t subspaces, const float* weights,
-                      std::size_t stride, float* buckets) noexcept {
+                      std::size_t stride, float* buckets, std::ptrdiff_t /*ahead*/) noexcept {
   pq8_fill_interleaved<4>(blocks, block_count, subspaces, weights, stride, buckets);
 }
 
@@ -273,8 +274,19 @@ inline float exponential(float* x, std::size_t count, float shift) noexcept {
   return sum;
 }
 
-inline void exponential_blocks(float* x, std::size_t block_count, float shift, float* sums) noexcept {
-  for (std::size_t b = 0; b < block_count; ++b) sums[b] = exponential(x + b * 32, 32, shift);
+/// exp x as the float whose bits are x / ln 2 + 127 in units of the exponent: a line between powers of two, from above.
+inline constexpr float exponent_unit = 0x1p23f;
+inline constexpr float exponent_slope = 1.44269504f * exponent_unit;
+inline constexpr float exponent_start = 127.0f * exponent_unit + 256.0f;  // 256: more than all roundings take away
+
+inline void mass_bounds(const float* x, std::size_t block_count, float shift, float* bounds) noexcept {
+  for (std::size_t b = 0; b < block_count; ++b) {
+    bounds[b] = 0;
+    for (std::size_t t = 0; t < 32; ++t) {
+      const float bits = (x[b * 32 + t] - shift) * exponent_slope + exponent_start;
+      if (bits >= exponent_unit) bounds[b] += std::bit_cast<float>(static_cast<std::int32_t>(bits));
+    }
+  }
 }
 
 [[nodiscard]] inline KernelSet kernels() noexcept {
@@ -314,7 +326,7 @@ inline void exponential_blocks(float* x, std::size_t block_count, float shift, f
   set.levels4 = levels_of<4>, set.levels3 = levels_of<3>, set.levels2 = levels_of<2>, set.scaled_bytes = scaled_bytes;
   set.maximum = maximum;
   set.exponential = exponential;
-  set.exponential_blocks = exponential_blocks;
+  set.mass_bounds = mass_bounds;
   return set;
 }
 

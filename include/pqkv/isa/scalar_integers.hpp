@@ -41,7 +41,7 @@ inline float quantise_weights(const float* products, float levels, std::int32_t*
 template <std::size_t bits>
 inline void integer_accumulate(const std::byte* blocks, std::size_t block_count, std::size_t dim, std::size_t group,
                                const float* weights, std::size_t query_count, std::size_t stride,
-                               float* outs) noexcept {
+                               float* outs, std::ptrdiff_t /*ahead*/) noexcept {
   constexpr float middle = bits == 8 ? 0.0f : static_cast<float>((1 << bits) - 1) / 2;
   const std::size_t groups = dim / group;
   const std::size_t block_bytes = groups * 128 + dim * 4 * bits;

@@ -98,6 +98,7 @@ class ChannelIntegerKeys {
     const isa::KernelSet& kernels = isa::best();
     const std::size_t count = table.queries.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
+      span.ask_ahead(b * block_bytes(), block_bytes());
       const std::byte* block = span.data + b * block_bytes();
       float scales[max_dim];
       float offsets[max_dim];

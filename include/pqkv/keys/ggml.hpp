@@ -51,6 +51,7 @@ class GgmlKeys {
     float tile[GgmlRows<bits>::tile_floats];
     for (std::size_t t = 0; t < tokens; t += rows_.tile_rows()) {
       const std::size_t count = std::min(rows_.tile_rows(), tokens - t);
+      span.ask_ahead(t * rows_.row_bytes(), count * rows_.row_bytes());
       rows_.unpack(span.data + t * rows_.row_bytes(), count, tile);
       isa::best().dot_f32(tile, count, dim(), table.queries.data(), table.queries.count(), scores + t, stride);
     }

@@ -49,7 +49,8 @@ class Pq6Keys {
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     isa::best().pq6_score(reinterpret_cast<const std::uint8_t*>(span.data), span.blocks(), quantizer_.codes(),
-                          table.tables.data(), table.queries, table.scale, table.bias, scores, stride);
+                          table.tables.data(), table.queries, table.scale, table.bias, scores, stride,
+                          span.ahead);
   }
   void bound(const QueryTable& table, float* scores) const noexcept { table.bounds(scores); }
 

@@ -82,18 +82,18 @@ class Pq8Keys {
     const std::size_t count = quantizer_.codes();
     if (isa::best().pq8_planes && table.queries < 4) {
       isa::best().pq8_planes_score(codes, span.blocks(), count, table.planes.data(), table.queries, table.scale,
-                                   table.bias, scores, stride);
+                                   table.bias, scores, stride, span.ahead);
       return;
     }
     if (table.queries < 4) {
       for (std::size_t q = 0; q < table.queries; ++q) {
-        isa::best().pq8_score(codes, span.blocks(), count, table.tables.row(q), scores + q * stride);
+        isa::best().pq8_score(codes, span.blocks(), count, table.tables.row(q), scores + q * stride, span.ahead);
       }
       return;
     }
     for (std::size_t quad = 0; quad < quads(table.queries); ++quad) {
       isa::best().pq8_score4(codes, span.blocks(), count, table.tables.row(quad),
-                             scores + first_query(quad, table.queries) * stride, stride);
+                             scores + first_query(quad, table.queries) * stride, stride, span.ahead);
     }
   }
 

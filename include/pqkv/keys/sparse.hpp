@@ -62,7 +62,8 @@ class SparseKeys {
     for (std::size_t b = 0; b < span.blocks(); ++b) {
       const std::byte* block = span.data + b * block_bytes();
       float* mine = scores + b * block_tokens;
-      inner_.score(table.inner, {block, block_tokens, span.offset + b * block_tokens}, mine, stride);
+      inner_.score(table.inner, {block, block_tokens, span.offset + b * block_tokens, nullptr, span.ahead}, mine, stride);
+      span.ask_ahead(b * block_bytes() + inner_.block_bytes(), block_bytes() - inner_.block_bytes());
       entries_.for_each(block + inner_.block_bytes(), [&](std::size_t channel, std::size_t token, float difference) {
         for (std::size_t q = 0; q < count; ++q) mine[q * stride + token] += table.queries.row(q)[channel] * difference;
       });

@@ -48,6 +48,7 @@ class TurboKeys {
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
     const std::size_t count = table.queries.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
+      span.ask_ahead(b * block_bytes(), block_bytes());
       const std::byte* block = span.data + b * block_bytes();
       float sums[max_group * block_tokens] = {};
       add_channel_dots(table.queries.data(), count, dim(), sums, [&](std::size_t first, std::size_t channels, float* tile) {

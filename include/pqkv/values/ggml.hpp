@@ -52,6 +52,7 @@ class GgmlValues {
     float tile[GgmlRows<bits>::tile_floats];
     for (std::size_t t = 0; t < span.tokens; t += rows_.tile_rows()) {
       const std::size_t count = std::min(rows_.tile_rows(), span.tokens - t);
+      span.ask_ahead(t * rows_.row_bytes(), count * rows_.row_bytes());
       rows_.unpack(span.data + t * rows_.row_bytes(), count, tile);
       isa::best().product_f32(tile, dim(), count, dim(), weights + t, stride, sum.rows.count(), sum.rows.data(), dim());
     }

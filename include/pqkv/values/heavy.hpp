@@ -141,7 +141,8 @@ class HeavyValues {
       const std::byte* block = span.data + b * bytes;
       const float* mine = weights + b * block_tokens;
       const std::size_t tokens = std::min(block_tokens, span.tokens - b * block_tokens);
-      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens}, mine, stride);
+      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens, nullptr, span.ahead}, mine, stride);
+      span.ask_ahead(b * bytes + fine_offset, bytes - fine_offset);
 
       const std::byte* fine = block + fine_offset;
       fine_.unpack(fine, 0, fine_units, tile + rows * dim());

@@ -123,7 +123,7 @@ class IntegerValues {
     const auto accumulate = bits == 8   ? kernels.int8_accumulate
                             : bits == 4 ? kernels.int4_accumulate
                                         : kernels.int2_accumulate;
-    accumulate(span.data, span.blocks(), dim_, group_, weights, sum.rows.count(), stride, sum.rows.data());
+    accumulate(span.data, span.blocks(), dim_, group_, weights, sum.rows.count(), stride, sum.rows.data(), span.ahead);
   }
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept { sum.rows.add_to(outs, stride); }
 

@@ -121,7 +121,8 @@ class MixedValues {
       const std::byte* block = span.data + b * block_bytes();
       const float* mine = weights + b * block_tokens;
       const std::size_t tokens = std::min(block_tokens, span.tokens - b * block_tokens);
-      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens}, mine, stride);
+      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens, nullptr, span.ahead}, mine, stride);
+      span.ask_ahead(b * block_bytes() + inner_.block_bytes(), block_bytes() - inner_.block_bytes());
       float rows[max_fine * block_tokens];
       f16 stored[max_fine * block_tokens];
       std::memcpy(stored, block + inner_.block_bytes(), fine * block_tokens * sizeof(f16));

@@ -42,6 +42,7 @@ class NuqValues {
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
     const std::size_t count = sum.rows.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
+      span.ask_ahead(b * block_bytes(), block_bytes());
       float mine[max_group * block_tokens];
       for (std::size_t q = 0; q < count; ++q) {
         std::copy_n(weights + q * stride + b * block_tokens, block_tokens, mine + q * block_tokens);

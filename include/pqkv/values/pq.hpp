@@ -77,13 +77,15 @@ class PqValues {
     const std::size_t count = quantizer_.codes();
     if constexpr (bits == 4) {
       kernels.pq4_accumulate(codes, span.blocks(), count, quantizer_.width(), quantizer_.codebook().centroids(0), weights,
-                             sum.queries, stride, sum.rows.data());
+                             sum.queries, stride, sum.rows.data(), span.ahead);
     } else {
       for (std::size_t quad = 0; quad < sum.quads.count(); ++quad) {
-        kernels.pq8_fill4(codes, span.blocks(), count, weights + quad * 4 * stride, stride, sum.quads.row(quad));
+        kernels.pq8_fill4(codes, span.blocks(), count, weights + quad * 4 * stride, stride, sum.quads.row(quad),
+                          span.ahead);
       }
       for (std::size_t i = 0; i < sum.singles.count(); ++i) {
-        kernels.pq8_fill(codes, span.blocks(), count, weights + (sum.quads.count() * 4 + i) * stride, sum.singles.row(i));
+        kernels.pq8_fill(codes, span.blocks(), count, weights + (sum.quads.count() * 4 + i) * stride, sum.singles.row(i),
+                         span.ahead);
       }
     }
   }

@@ -62,7 +62,8 @@ class SparseValues {
       const std::byte* block = span.data + b * block_bytes();
       const float* mine = weights + b * block_tokens;
       const std::size_t tokens = std::min(block_tokens, span.tokens - b * block_tokens);
-      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens}, mine, stride);
+      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens, nullptr, span.ahead}, mine, stride);
+      span.ask_ahead(b * block_bytes() + inner_.block_bytes(), block_bytes() - inner_.block_bytes());
       entries_.for_each(block + inner_.block_bytes(), [&](std::size_t channel, std::size_t token, float difference) {
         for (std::size_t q = 0; q < count; ++q) sum.rows.row(q)[channel] += mine[q * stride + token] * difference;
       });

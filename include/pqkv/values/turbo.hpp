@@ -44,6 +44,7 @@ class TurboValues {
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
     const std::size_t count = sum.rows.count();
     for (std::size_t b = 0; b < span.blocks(); ++b) {
+      span.ask_ahead(b * block_bytes(), block_bytes());
       const std::byte* block = span.data + b * block_bytes();
       float products[max_group * block_tokens];
       coder_.lengths(block, products);
