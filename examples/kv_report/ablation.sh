@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # bash examples/kv_report/ablation.sh FOLDER: what each idea in front of product codes does on its own and with the others,
 # on the calibration_* and evaluation_* texts of a folder (queries, keys, values of a model with RoPE base 10,000 and
-# neighbouring pairs). Writes build/ablation.{txt,json,html} and build/heavy_tokens.txt. Expects what
-# examples/run.sh installs.
+# neighbouring pairs). Writes build/ablation.{txt,json,html}. Expects what examples/run.sh installs.
 set -euo pipefail
 if [ $# -ne 1 ]; then
   echo "usage: bash examples/kv_report/ablation.sh FOLDER" >&2
@@ -12,10 +11,9 @@ folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 program=build/examples/examples/kv_report/kv_report
 cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF >/dev/null
-cmake --build build/examples --target kv_report heavy_tokens
+cmake --build build/examples --target kv_report
 
 arguments=(--rope-theta 10000)
-evaluated=()  # files for the study of heavy tokens
 for keys in "$folder"/*_keys.npy; do
   text=${keys%_keys.npy}
   case $(basename "$text") in
@@ -24,7 +22,6 @@ for keys in "$folder"/*_keys.npy; do
     *) continue ;;
   esac
   arguments+=(--${kind}queries "${text}_queries.npy" --${kind}keys "$keys" --${kind}values "${text}_values.npy")
-  [ -n "$kind" ] || evaluated+=(--queries "${text}_queries.npy" --keys "$keys" --values "${text}_values.npy")
 done
 
 # Keys at half a bit and a bit per element, nothing kept exact.
@@ -66,5 +63,13 @@ for format in int4:g=32:search=1 int2:g=32:centre=1 int2:g=32:search=1 int2:g=32
   int2:g=64:search=1:centre=1 q4_0:centre=1 turbo2:centre=1; do
   arguments+=(--policy "k=exact:f16,v=$format,window=f16")
 done
+# Heavy tokens finer: which they are is known from queries that come while tokens wait in the recent window.
+for format in turbo2 turbo2:heavy=2 turbo2:heavy=4 turbo2:heavy=8 turbo3 turbo3:heavy=4 turbo4 int2:g=64:search=1 \
+  int2:g=64:search=1:heavy=4 int2:search=1 int2:g=16:search=1 pq8:m=8:fit=1:metric=0 pq8:m=8:fit=1:metric=0:heavy=4 \
+  pq8:m=16:fit=1:metric=0; do
+  arguments+=(--policy "k=exact:f16,v=$format,sinks=4,recent=32,window=f16")
+done
+for recent in "" ,sinks=4,recent=16 ,sinks=4,recent=64; do
+  for format in turbo2 turbo2:heavy=4 turbo3; do arguments+=(--policy "k=exact:f16,v=$format$recent,window=f16"); done
+done
 $program "${arguments[@]}" --json build/ablation.json --html build/ablation.html | tee build/ablation.txt
-"${program%kv_report}heavy_tokens" "${evaluated[@]}" | tee build/heavy_tokens.txt

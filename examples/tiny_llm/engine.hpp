@@ -1,7 +1,8 @@
 // The whole engine loop: tokens → logits, with the KV cache and all of attention in pqkv. The reference integration.
 //
 // What an engine does for pqkv: make one cache per sequence (make_any_cache), rotate queries and keys (RoPE) as its model
-// wants, and call extend_layer for a chunk of prompt or append_layer and attend_layer for one token. Nothing else.
+// wants, and call extend_layer for a chunk of prompt or, for one token, append_layer and attend_layer (attend_layer_and_collect
+// where a format may want to know which tokens matter). Nothing else.
 #pragma once
 
 #include <pqkv/spec.hpp>
@@ -108,8 +109,8 @@ template <class Executor = pqkv::SerialExecutor>
 
     if (tokens.size() == 1) {  // a decoding step: append, then attend to everything
       if (pqkv::Status status = sequence.cache.append_layer(l, view(keys), view(values)); !status) return status.error();
-      pqkv::attend_layer(sequence.cache, l, {queries.data(), model.heads, model.dim}, attended.data(), model.dim,
-                         sequence.workspaces, options, executor);
+      pqkv::attend_layer_and_collect(sequence.cache, l, {queries.data(), model.heads, model.dim}, attended.data(), model.dim,
+                                     sequence.workspaces, options, executor);
     } else {                   // a chunk of prompt: causal and exact inside, compressed past
       if (pqkv::Status status = pqkv::extend_layer(sequence.cache, l, view(queries), view(keys), view(values),
                                                    attended.data(), width, sequence.workspaces, options, executor);

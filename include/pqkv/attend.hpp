@@ -4,5 +4,6 @@
 #include "pqkv/attend/attend.hpp"
 #include "pqkv/attend/attend_batch.hpp"
 #include "pqkv/attend/attend_layer.hpp"
+#include "pqkv/attend/collect.hpp"
 #include "pqkv/attend/extend.hpp"
 #include "pqkv/attend/token_weights.hpp"

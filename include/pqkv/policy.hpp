@@ -137,4 +137,34 @@ concept ValuePolicy =
       { policy.finish(sum, outs, stride) } noexcept;
     };
 
+/// A value format that gives bits to the tokens that matter: with each row it is told how much attention the token has got.
+/// The cache collects that while tokens wait in the recent window (attend/collect.hpp).
+template <class P>
+concept SaliencyAware = ValuePolicy<P> && requires(const P& policy, FloatRows rows, const float* saliency, std::byte* block) {
+  // Whether it makes a difference.
+  { policy.wants_saliency() } noexcept -> std::same_as<bool>;
+  // saliency[t] ≥ 0 of each row; 0: nobody will read the row. encode(rows, block) is the same with all of them equal.
+  { policy.encode(rows, saliency, block) } noexcept;
+};
+
+/// What values say of wants_saliency(); false where they say nothing.
+template <ValuePolicy P>
+[[nodiscard]] bool wants_saliency(const P& values) noexcept {
+  if constexpr (SaliencyAware<P>) {
+    return values.wants_saliency();
+  } else {
+    return false;
+  }
+}
+
+/// encode with the saliency of each row, for any format.
+template <ValuePolicy P>
+void encode_values(const P& values, FloatRows rows, const float* saliency, std::byte* block) noexcept {
+  if constexpr (SaliencyAware<P>) {
+    values.encode(rows, saliency, block);
+  } else {
+    values.encode(rows, block);
+  }
+}
+
 }  // namespace pqkv::inline PQKV_ABI

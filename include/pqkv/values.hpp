@@ -3,6 +3,7 @@
 
 #include "pqkv/values/exact.hpp"
 #include "pqkv/values/ggml.hpp"
+#include "pqkv/values/heavy.hpp"
 #include "pqkv/values/integer.hpp"
 #include "pqkv/values/mixed.hpp"
 #include "pqkv/values/nuq.hpp"

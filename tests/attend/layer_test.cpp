@@ -87,7 +87,7 @@ TEST_CASE("append and attend allocate nothing after reserve") {
         for (std::size_t t = kept; t < tokens; ++t) {
           const Rows row(rows.data() + t * dim, 1, dim);
           if (!cache.append(row, row)) ++refused;
-          attend(cache, FloatRows(rows.data(), group, dim), out.data(), dim, workspace);
+          attend_and_collect(cache, FloatRows(rows.data(), group, dim), out.data(), dim, workspace);
         }
         const std::size_t after = allocations();
         REQUIRE(refused == 0);

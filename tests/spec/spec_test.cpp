@@ -52,6 +52,13 @@ TEST_CASE("every mistake in a spec is named") {
   mentions("k=exact,v=int2:g=16:fine=2", "no error");
   mentions("k=exact,v=int2:fine=64", "64 fine channels of 64: choose 1..64, fewer than dim");
   mentions("k=exact,v=int2:fine=65", "65 of 64 channels");
+  mentions("k=exact,v=turbo2:heavy=4", "no error");
+  mentions("k=exact,v=int2:g=16:fine=2:heavy=16", "no error");
+  mentions("k=exact,v=pq8:m=8:heavy=0", "no error");
+  mentions("k=exact,v=nuq2:heavy=17", "heavy=17 of 32 tokens: choose 0..16");
+  mentions("k=exact,v=q4_0:heavy=many", "heavy");
+  mentions("k=exact,v=exact:heavy=4", "no parameter 'heavy'");
+  mentions("k=turbo2:heavy=4,v=int4", "no parameter 'heavy'");
   mentions("k=exact,v=int2:importance=1", "there is no fine=N");
   mentions("k=kivi4:g=32,v=int4", "no parameter 'g'; it takes search=1, run, centre");
   mentions("k=kivi2:search=2,v=int4", "search=2: choose 0 or 1");

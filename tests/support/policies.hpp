@@ -141,6 +141,8 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   }
   policies.emplace_back(MixedValues<Int8Values>::make(Int8Values::make(dim, 16).value(), {0, 7, 8, 15}).value());
   policies.emplace_back(MixedValues<Int4Values>::make(Int4Values::make(dim, 0).value(), {3}).value());
+  policies.emplace_back(HeavyValues<Turbo2Values>::make(Turbo2Values::make(dim).value(), 3).value());
+  policies.emplace_back(HeavyValues<Int2Values>::make(Int2Values::make(dim, 16).value(), 16).value());
   sparse(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), 5);
   spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
   spaced(Turbo4Values::make(dim).value(), space_choices(dim, false)[0]);

@@ -118,6 +118,26 @@ TEST_CASE("logits equal a forward pass in double from the definition") {
   check("a large epsilon", {.epsilon = 0.1f});
 }
 
+TEST_CASE("prompts and steps leave with tokens that wait how much they were attended to, where values ask for it") {
+  const Folder folder;
+  RandomModel random{.layers = 1};
+  random.draw();
+  const auto model = load(folder.write("model.gguf", random.gguf().file()));
+  const auto spec = *pqkv::parse_cache_spec("k=exact:f32,v=turbo2:heavy=4,recent=40");
+  const auto tokens = random_tokens(60, random.vocabulary);
+  const std::span<const std::uint32_t> all(tokens);
+  auto prompt = tiny_llm::make_sequence(model, {spec}, {}).value(), steps = tiny_llm::make_sequence(model, {spec}, {}).value();
+  REQUIRE(tiny_llm::forward(model, prompt, all));
+  for (std::size_t t = 0; t < tokens.size(); ++t) REQUIRE(tiny_llm::forward(model, steps, all.subspan(t, 1)));
+  for (std::size_t h = 0; h < model.kv_heads; ++h) {
+    const auto &one = prompt.cache.head(0, h).recent(), &other = steps.cache.head(0, h).recent();
+    for (std::size_t i = 0; i < 60; ++i) {
+      REQUIRE((one.saliency(i) > 0) == (i < 32));
+      REQUIRE(std::fabs(static_cast<double>(one.saliency(i) - other.saliency(i))) < logit_tolerance);
+    }
+  }
+}
+
 TEST_CASE("every tensor type is read as it is defined") {
   const Folder folder;
   for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0,

@@ -16,6 +16,9 @@ struct SequenceStep {
   float* outs = nullptr;       ///< [query heads][dim], rows `stride` floats apart
   std::size_t stride = 0;
   AttendOptions options = {};  ///< sequences may differ in bias, window and position
+  /// The same cache, where its tokens are to learn what the queries thought of them (attend_and_collect); of one sequence, then, a
+  /// batch has one step.
+  CompressedKVCache<K, V>* collect = nullptr;
 };
 
 /// attend_layer of `layer` for every sequence; they may differ in length, shape and group. Workspaces must suit all of
@@ -37,6 +40,11 @@ AttendResult attend_batch(std::size_t layer, std::span<const SequenceStep<K, V>>
     const AttendResult result =
         attend(step.cache->head(layer, task), step.queries.slice(task * group, group), step.outs + task * group * step.stride,
                step.stride, workspace, step.options.of_heads(task * group, group));
+    if (step.collect != nullptr) {
+      PQKV_EXPECTS(step.collect == step.cache);
+      detail::collect_step(step.collect->head(layer, task), step.queries.slice(task * group, group), workspace.partial,
+                           workspace, step.options.of_heads(task * group, group));
+    }
     workspace.skipped_mass = std::max(workspace.skipped_mass, result.skipped_mass);
   });
   AttendResult result;

@@ -97,13 +97,17 @@ void attend_waiting(const HeadCache<K, V>& head, Workspace<K, V>& workspace, std
   const ExactWindow& recent = head.recent();
   const std::size_t key_bytes = head.keys().block_bytes();
   if (!workspace.waiting.grow(key_bytes + head.values().block_bytes())) __builtin_trap();
-  workspace.aged.shape(count, head.dim());
-  const FloatRows rows(workspace.aged.data(), count, head.dim());
+  // Where a block's tokens vie for bits, those that will be in it, too, so that the few that wait do not have all to themselves.
+  const std::size_t rivals = head.wants_saliency() ? std::min(head.seal_tokens(), recent.tokens()) : count;
+  workspace.aged.shape(rivals, head.dim());
+  const FloatRows rows(workspace.aged.data(), rivals, head.dim());
   const RunPlace place = head.next_place(count);
   for (std::size_t i = 0; i < count; ++i) recent.key(i, head.options().rope.get(), workspace.aged.row(i));
-  head.keys().encode(rows, place, workspace.waiting.data());
-  for (std::size_t i = 0; i < count; ++i) recent.value(i, workspace.aged.row(i));
-  head.values().encode(rows, workspace.waiting.data() + key_bytes);
+  head.keys().encode(rows.slice(0, count), place, workspace.waiting.data());
+  for (std::size_t i = 0; i < rivals; ++i) recent.value(i, workspace.aged.row(i));
+  float saliency[block_tokens];
+  recent.saliency_in_slots(rivals, ~0u, saliency);
+  encode_values(head.values(), rows, saliency, workspace.waiting.data() + key_bytes);
   head.keys().prepare(workspace.table, {workspace.queries.data(), workspace.queries.count(), head.dim()});
   head.keys().turn(workspace.table, place.origin);
   attend_blocks(head, workspace, {workspace.waiting.data(), count, place.offset}, workspace.waiting.data() + key_bytes,

@@ -27,6 +27,40 @@ namespace detail {
   return std::clamp(tokens / least_share_tokens, std::size_t{1}, std::max(layer_tasks / kv_heads, std::size_t{1}));
 }
 
+/// attend_layer; use(h, partial) is called with what the attention of each kv head comes to, one after the other.
+template <KeyPolicy K, ValuePolicy V, class E, class Use>
+AttendResult attend_heads(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
+                          std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options, E& executor,
+                          const Use& use) {
+  const std::size_t kv_heads = cache.shape().kv_heads;
+  PQKV_EXPECTS(queries.count % kv_heads == 0 && !workspaces.empty() && workspaces.size() >= executor.workers());
+  const std::size_t group = queries.count / kv_heads;
+  std::size_t longest = 0;  // heads may differ in length (retention/)
+  for (std::size_t h = 0; h < kv_heads; ++h) longest = std::max(longest, cache.head(layer, h).tokens());
+  const std::size_t shares = shares_of_head(kv_heads, longest);
+  std::vector<Partial>& partials = workspaces.front().shares;
+  if (partials.size() < kv_heads * shares) partials.resize(kv_heads * shares);
+  executor.run(kv_heads * shares, [&](std::size_t task, std::size_t worker) {
+    const std::size_t h = task / shares;
+    Workspace<K, V>& workspace = workspaces[worker];
+    const AttendOptions mine = options.of_heads(h * group, group);
+    const auto& head = cache.head(layer, h);
+    copy_scaled(workspace.queries, queries.slice(h * group, group), scale_of(options, cache.shape().dim));
+    attend_cache(head, workspace, mine, rules_of(mine, group, head.next_position()), {task % shares, shares});
+    std::swap(partials[task], workspace.partial);
+  });
+  AttendResult result;
+  for (std::size_t h = 0; h < kv_heads; ++h) {
+    Partial& whole = partials[h * shares];
+    for (std::size_t i = 1; i < shares; ++i) whole.merge(partials[h * shares + i]);
+    add_sink_logits(whole, options.of_heads(h * group, group).sink_logits);
+    whole.write(outs + h * group * stride, stride);
+    use(h, whole);
+    result.skipped_mass = std::max(result.skipped_mass, whole.skipped_mass());
+  }
+  return result;
+}
+
 }  // namespace detail
 
 /// Workspaces that serve `group` queries per kv head on every head of the cache without allocating.
@@ -55,32 +89,22 @@ template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
 AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
                           std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
                           E&& executor = E{}) {
-  const std::size_t kv_heads = cache.shape().kv_heads;
-  PQKV_EXPECTS(queries.count % kv_heads == 0 && !workspaces.empty() && workspaces.size() >= executor.workers());
-  const std::size_t group = queries.count / kv_heads;
-  std::size_t longest = 0;  // heads may differ in length (retention/)
-  for (std::size_t h = 0; h < kv_heads; ++h) longest = std::max(longest, cache.head(layer, h).tokens());
-  const std::size_t shares = detail::shares_of_head(kv_heads, longest);
-  std::vector<Partial>& partials = workspaces.front().shares;
-  if (partials.size() < kv_heads * shares) partials.resize(kv_heads * shares);
-  executor.run(kv_heads * shares, [&](std::size_t task, std::size_t worker) {
-    const std::size_t h = task / shares;
-    Workspace<K, V>& workspace = workspaces[worker];
-    const AttendOptions mine = options.of_heads(h * group, group);
-    const auto& head = cache.head(layer, h);
-    detail::copy_scaled(workspace.queries, queries.slice(h * group, group), detail::scale_of(options, cache.shape().dim));
-    detail::attend_cache(head, workspace, mine, detail::rules_of(mine, group, head.next_position()), {task % shares, shares});
-    std::swap(partials[task], workspace.partial);
-  });
-  AttendResult result;
-  for (std::size_t h = 0; h < kv_heads; ++h) {
-    Partial& whole = partials[h * shares];
-    for (std::size_t i = 1; i < shares; ++i) whole.merge(partials[h * shares + i]);
-    add_sink_logits(whole, options.of_heads(h * group, group).sink_logits);
-    whole.write(outs + h * group * stride, stride);
-    result.skipped_mass = std::max(result.skipped_mass, whole.skipped_mass());
-  }
-  return result;
+  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, executor,
+                              [](std::size_t /*head*/, const Partial& /*whole*/) {});
+}
+
+/// attend_layer by the queries of the newest token, already appended, in place of it and once per step: attend_and_collect for
+/// every head.
+template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
+AttendResult attend_layer_and_collect(CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
+                                      std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
+                                      E&& executor = E{}) {
+  const std::size_t group = queries.count / cache.shape().kv_heads;
+  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, executor,
+                              [&](std::size_t h, const Partial& whole) {
+                                detail::collect_step(cache.head(layer, h), queries.slice(h * group, group), whole,
+                                                     workspaces.front(), options.of_heads(h * group, group));
+                              });
 }
 
 /// A chunk of prompt through a layer: extend for every head. A row of queries and of outs is a token's [query heads][dim],

@@ -2,7 +2,7 @@
 // is appended. Layer 5.
 #pragma once
 
-#include "pqkv/attend/attend.hpp"
+#include "pqkv/attend/collect.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -40,6 +40,8 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
   const std::int64_t position = options.query_position.value_or(head.next_position());
   PQKV_EXPECTS(options.bias.empty() || options.bias.size() >= head.tokens() + tokens);
 
+  ChunkSaliency<K, V> saliency(head, workspace, workspace.chunk.data(), tokens, position);
+
   // As many tokens at once as fit into one group: the compressed past is read once for all of them.
   const std::size_t batch_tokens = max_group / queries.group;
   for (std::size_t first = 0; first < tokens; first += batch_tokens) {
@@ -70,13 +72,14 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
     for (std::size_t i = 0; i < count; ++i) {
       std::memcpy(outs.row(first + i / queries.group, i % queries.group), workspace.outs.row(i), dim * sizeof(float));
     }
+    for (std::size_t t = 0; t < size; ++t) saliency.add(first + t, t * queries.group, queries.group, rules);
   }
-  head.append_prepared(keys, values);
+  head.append_prepared(keys, values, saliency.seen());
 }
 
 }  // namespace detail
 
-/// Attends and appends `keys` and `values` [tokens × dim]. Token j of the chunk sees every token of the cache and tokens
+/// Attends and appends `keys` and `values` [tokens × dim], and collects saliency where the values want it. Token j of the chunk sees every token of the cache and tokens
 /// 0..j of the chunk. Where options name query heads, they mean those of the group. Errors are those of append; nothing is
 /// computed or appended then.
 template <KeyPolicy K, ValuePolicy V>

@@ -2,6 +2,7 @@
 // bias, erased tokens. Layer 5. Where no rule is asked for nothing here runs.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -28,6 +29,14 @@ struct ScoreRules {
   std::int64_t query_positions[max_group] = {};  ///< of each query
 
   [[nodiscard]] bool any() const noexcept { return soft_cap != 0 || sliding_window != 0 || !bias.empty() || linear; }
+
+  /// The rules of the queries from `first` on.
+  [[nodiscard]] ScoreRules from(std::size_t first) const noexcept {
+    ScoreRules rules = *this;
+    std::copy(slopes + first, slopes + max_group, rules.slopes);
+    std::copy(query_positions + first, query_positions + max_group, rules.query_positions);
+    return rules;
+  }
 
   /// Whether some query sees some token at positions first..last.
   [[nodiscard]] bool reach(std::size_t queries, std::int64_t last) const noexcept {

@@ -23,6 +23,7 @@ struct Workspace {
   RowsBuffer chunk;    // extend: keys and values of the chunk, in float
   Buffer<std::byte> waiting;  // code_waiting: a key block and a value block
   RowsBuffer aged;     // code_waiting: rows on their way into them
+  RowsBuffer seen;     // extend: the saliency of the chunk's tokens
   RowsBuffer outs;     // extend: outputs of a batch of queries
   std::vector<Partial> shares;  // attend_layer, the first worker's: [head][share] of heads that workers share
   float skipped_mass = 0;       // attend_batch: the largest over this worker's heads

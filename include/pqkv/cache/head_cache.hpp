@@ -75,15 +75,17 @@ class HeadCache {
     return reserve(tokens() + keys.count);
   }
 
-  /// Appends after a prepare_append of the same rows: cannot fail, allocates nothing.
-  void append_prepared(Rows keys, Rows values) noexcept {
+  /// Appends after a prepare_append of the same rows: cannot fail, allocates nothing. `saliency` of each token: the attention that
+  /// it has got already (extend knows); empty: none.
+  void append_prepared(Rows keys, Rows values, std::span<const float> saliency = {}) noexcept {
     std::size_t done = 0;
     while (done < keys.count) {
       const bool to_kept = sequence_.sealed.tokens() + recent().tokens() == 0 && kept().tokens() < options_.sinks;
       ExactWindow& window = to_kept ? sequence_.kept : sequence_.recent;
       const std::size_t room = to_kept ? options_.sinks - kept().tokens() : window.room();
       const std::size_t count = std::min(room, keys.count - done);
-      window.push(keys.slice(done, count), values.slice(done, count), sequence_.next_position);
+      window.push(keys.slice(done, count), values.slice(done, count), sequence_.next_position,
+                  saliency.empty() ? saliency : saliency.subspan(done, count));
       sequence_.next_position += static_cast<std::int64_t>(count);
       done += count;
       while (recent().tokens() >= options_.recent + seal_tokens()) seal();
@@ -129,6 +131,16 @@ class HeadCache {
     window->merge(newest, scratch_.data(), scratch_.data() + dim(), weight, scratch_.data() + 2 * dim());
     return {};
   }
+
+  // ---- saliency (value formats that are SaliencyAware; attend/collect.hpp) -------------------------------------
+
+  [[nodiscard]] bool wants_saliency() const noexcept { return pqkv::wants_saliency(values_); }
+  /// Token `index` of the recent window got that much attention.
+  void add_saliency(std::size_t index, float weight) noexcept { sequence_.recent.add_saliency(index, weight); }
+  /// How many of the recent window's oldest tokens will be the next block, once it holds `recent` more.
+  [[nodiscard]] std::size_t seal_tokens() const noexcept { return std::min(block_tokens, keys_.run_tokens()); }
+
+  // ---- positions -----------------------------------------------------------------------------------------------
 
   /// The position of the token that is appended next; one behind the newest unless an edit or a caller said otherwise.
   [[nodiscard]] std::int64_t next_position() const noexcept { return sequence_.next_position; }
@@ -257,7 +269,6 @@ class HeadCache {
   }
 
  private:
-  [[nodiscard]] std::size_t seal_tokens() const noexcept { return std::min(block_tokens, keys_.run_tokens()); }
   [[nodiscard]] const ExactWindow& kept() const noexcept { return sequence_.kept; }
 
   /// The window whose last token is the newest of all; nullptr when that one is sealed.
@@ -301,33 +312,12 @@ class HeadCache {
     }
     const std::uint32_t dead = ~filled & (~0u >> (block_tokens - slots));
     const SealedTokens::NewBlock block = sequence_.sealed.open_block(first, slots, dead, keys_.run_tokens());
-    keys_.encode(as_floats(slots, filled, true), block.place, block.keys);
-    values_.encode(as_floats(slots, filled, false), block.values);
+    const Rope* rope = options_.rope.get();
+    keys_.encode(window.in_slots(slots, filled, true, rope, scratch_.data()), block.place, block.keys);
+    float saliency[block_tokens];
+    window.saliency_in_slots(slots, filled, saliency);
+    encode_values(values_, window.in_slots(slots, filled, false, rope, scratch_.data()), saliency, block.values);
     sequence_.recent.drop_oldest(rows);
-  }
-
-  /// The oldest rows of the window at their slots, keys turned to where they stand; an empty slot gets a copy of the row
-  /// before it, which no scale of the block feels.
-  [[nodiscard]] FloatRows as_floats(std::size_t slots, std::uint32_t filled, bool keys) noexcept {
-    const ExactWindow& window = recent();
-    const std::byte* rows = keys ? window.keys() : window.values();
-    if (window.consecutive()) {
-      if (options_.window == ScalarType::f32) return {reinterpret_cast<const float*>(rows), slots, dim()};
-      window.rows().load(rows, slots * dim(), scratch_.data());
-      return {scratch_.data(), slots, dim()};
-    }
-    std::size_t row = 0;
-    for (std::size_t slot = 0; slot < slots; ++slot) {
-      float* out = scratch_.data() + slot * dim();
-      if ((filled >> slot & 1u) == 0) {
-        std::memcpy(out, out - dim(), dim() * sizeof(float));
-      } else if (keys) {
-        window.key(row++, options_.rope.get(), out);
-      } else {
-        window.value(row++, out);
-      }
-    }
-    return {scratch_.data(), slots, dim()};
   }
 
   K keys_;

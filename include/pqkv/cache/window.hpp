@@ -73,14 +73,15 @@ class ExactWindow {
   /// Whether each token stands one position behind the one before it and none was moved.
   [[nodiscard]] bool consecutive() const noexcept { return consecutive_; }
 
-  /// Appends rows of any scalar type, the first at `position`; expects room() and reserve() before.
-  void push(Rows keys, Rows values, std::int64_t position) noexcept {
+  /// Appends rows of any scalar type, the first at `position`, with the saliency of each or, where nothing is known yet, none;
+  /// expects room() and reserve() before.
+  void push(Rows keys, Rows values, std::int64_t position, std::span<const float> saliency = {}) noexcept {
     PQKV_EXPECTS(keys.count == values.count && keys.count <= room());
     consecutive_ = consecutive_ && (tokens_ == 0 || keys.count == 0 || places_[tokens_ - 1].position + 1 == position);
     for (std::size_t i = 0; i < keys.count; ++i) {
       put(keys, i, keys_.data() + (tokens_ + i) * rows_.row_bytes());
       put(values, i, values_.data() + (tokens_ + i) * rows_.row_bytes());
-      places_[tokens_ + i] = {position + static_cast<std::int64_t>(i), 0, 1.0f};
+      places_[tokens_ + i] = {position + static_cast<std::int64_t>(i), 0, 1.0f, saliency.empty() ? 0.0f : saliency[i]};
     }
     tokens_ += keys.count;
   }
@@ -93,6 +94,41 @@ class ExactWindow {
   void value(std::size_t index, float* row) const noexcept {
     rows_.load(values_.data() + index * rows_.row_bytes(), rows_.dim, row);
   }
+  /// The attention that token `index` has got, as far as anybody collected it (attend/collect.hpp).
+  [[nodiscard]] float saliency(std::size_t index) const noexcept { return places_[index].saliency; }
+  void add_saliency(std::size_t index, float weight) noexcept { places_[index].saliency += weight; }
+
+  /// The oldest tokens on their way into a block, one in each of `slots` slots whose bit is set in `filled`: keys turned to where
+  /// they stand, or values. An empty slot gets a copy of the row before it, which no scale of the block feels. `scratch` has
+  /// room for slots · dim floats, unless the window holds them as they are wanted.
+  [[nodiscard]] FloatRows in_slots(std::size_t slots, std::uint32_t filled, bool keys, const Rope* rope,
+                                   float* scratch) const noexcept {
+    const std::byte* rows = keys ? keys_.data() : values_.data();
+    if (consecutive_) {
+      if (rows_.type == ScalarType::f32) return {reinterpret_cast<const float*>(rows), slots, rows_.dim};
+      rows_.load(rows, slots * rows_.dim, scratch);
+      return {scratch, slots, rows_.dim};
+    }
+    std::size_t index = 0;
+    for (std::size_t slot = 0; slot < slots; ++slot) {
+      float* out = scratch + slot * rows_.dim;
+      if ((filled >> slot & 1u) == 0) {
+        std::memcpy(out, out - rows_.dim, rows_.dim * sizeof(float));
+      } else if (keys) {
+        key(index++, rope, out);
+      } else {
+        value(index++, out);
+      }
+    }
+    return {scratch, slots, rows_.dim};
+  }
+  /// The saliency in each of those slots: 0 in empty ones, and more in every other.
+  void saliency_in_slots(std::size_t slots, std::uint32_t filled, float* out) const noexcept {
+    constexpr float least = 1e-30f;
+    std::size_t index = 0;
+    for (std::size_t slot = 0; slot < slots; ++slot) out[slot] = (filled >> slot & 1u) == 0 ? 0.0f : saliency(index++) + least;
+  }
+
   /// The sum of the weights of the rows that token `index` stands for; 1 unless weigh() or merge() said otherwise.
   [[nodiscard]] float weight(std::size_t index) const noexcept { return places_[index].weight; }
   void weigh(std::size_t index, float weight) noexcept { places_[index].weight = weight; }
@@ -120,7 +156,7 @@ class ExactWindow {
     tokens_ = count;
     if (count != 0) std::memcpy(keys_.data(), keys, count * rows_.row_bytes());
     if (count != 0) std::memcpy(values_.data(), values, count * rows_.row_bytes());
-    for (std::size_t i = 0; i < count; ++i) places_[i] = {positions[i], shifts[i], weights[i]};
+    for (std::size_t i = 0; i < count; ++i) places_[i] = {positions[i], shifts[i], weights[i], 0.0f};
     recheck();
     return true;
   }
@@ -169,6 +205,7 @@ class ExactWindow {
     std::int64_t position;
     std::int64_t shift;
     float weight;  // of the rows that were merged into this one
+    float saliency;
   };
 
   void put(const Rows& rows, std::size_t index, std::byte* out) noexcept {

@@ -12,7 +12,7 @@
 //
 //   block: | lengths f16 [32 tokens] | codes: dim units of 32, which coordinate and token follows from `Order` |
 //
-// bits + 16/dim bits per element all told. Keys are scored channel after channel and values summed token after token, so keys
+// (or the same of fewer rows, with the last unit filled up.) bits + 16/dim bits per element all told. Keys are scored channel after channel and values summed token after token, so keys
 // have their units by channels and values by tokens: no unit is ever part empty, whatever the dim.
 #pragma once
 
@@ -61,17 +61,19 @@ class RotatedLevels {
   static constexpr auto levels = normal_levels<bits>();
   static constexpr std::uint64_t default_seed = 1;
 
-  /// Errors: invalid_shape unless dim is a multiple of 16 (fewer coordinates do not mix), at most 1024.
-  [[nodiscard]] static Result<RotatedLevels> make(std::size_t dim, std::uint64_t seed) {
+  /// Blocks have 1..32 `rows`; by channels they have 32. Errors: invalid_shape unless dim is a multiple of 16 (fewer
+  /// coordinates do not mix), at most 1024.
+  [[nodiscard]] static Result<RotatedLevels> make(std::size_t dim, std::uint64_t seed, std::size_t rows = block_tokens) {
+    PQKV_EXPECTS(rows >= 1 && rows <= block_tokens && (order == Order::tokens || rows == block_tokens));
     if (dim == 0 || dim > max_dim || dim % 16 != 0) {
       return Error{Errc::invalid_shape, message(name, " needs a dim that is a multiple of 16 (at most ", max_dim, "), not ",
                                                 dim)};
     }
-    return RotatedLevels(dim, seed);
+    return RotatedLevels(dim, seed, rows);
   }
 
   [[nodiscard]] std::size_t dim() const noexcept { return rotation_.dim(); }
-  [[nodiscard]] std::size_t block_bytes() const noexcept { return lengths_bytes + dim() * unit_bytes<bits>; }
+  [[nodiscard]] std::size_t block_bytes() const noexcept { return lengths_bytes() + units() * unit_bytes<bits>; }
   [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
   [[nodiscard]] std::string describe() const {
     return seed_ == default_seed ? std::string(name) : message(name, ":seed=", seed_);
@@ -80,7 +82,7 @@ class RotatedLevels {
 
   /// Lengths saturate where elements of a row exceed about ±65504. Missing rows have length 0.
   void encode(FloatRows rows, std::byte* block) const noexcept {
-    PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= block_tokens);
+    PQKV_EXPECTS(rows.dim == dim() && rows.count >= 1 && rows.count <= rows_);
     std::uint8_t codes[block_tokens * max_dim] = {};
     f16 lengths[block_tokens] = {};
     for (std::size_t t = 0; t < rows.count; ++t) {
@@ -104,8 +106,8 @@ class RotatedLevels {
       if (product <= 0) continue;  // only a row of zeros
       lengths[t] = to_f16(static_cast<float>(std::min(deviation * static_cast<double>(dim()) / product, 65504.0)));
     }
-    std::memcpy(block, lengths, lengths_bytes);
-    for (std::size_t u = 0; u < dim(); ++u) pack_unit<bits>(codes + u * unit_codes, units(block) + u * unit_bytes<bits>);
+    std::memcpy(block, lengths, lengths_bytes());
+    for (std::size_t u = 0; u < units(); ++u) pack_unit<bits>(codes + u * unit_codes, units_of(block) + u * unit_bytes<bits>);
   }
 
   void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
@@ -113,28 +115,29 @@ class RotatedLevels {
     std::memcpy(&length, block + index * sizeof(f16), sizeof length);
     for (std::size_t d = 0; d < dim(); ++d) {
       const std::size_t at = place(d, index);
-      const std::uint8_t* unit = units(block) + at / unit_codes * unit_bytes<bits>;
+      const std::uint8_t* unit = units_of(block) + at / unit_codes * unit_bytes<bits>;
       row[d] = to_float(length) * unit_level<bits>(unit, at % unit_codes, levels.data());
     }
     rotation_.turn_back(row);
   }
 
-  /// What levels of the block's tokens are to be multiplied by, [32].
+  /// What levels of the block's rows are to be multiplied by, one of each.
   void lengths(const std::byte* block, float* out) const noexcept {
     f16 stored[block_tokens];
-    std::memcpy(stored, block, lengths_bytes);
-    isa::best().f16_to_f32(stored, block_tokens, out);
+    stored_lengths(block, stored);
+    isa::best().f16_to_f32(stored, rows_, out);
   }
+  void stored_lengths(const std::byte* block, f16* out) const noexcept { std::memcpy(out, block, lengths_bytes()); }
   /// Levels of units `first` … of a block, 32 floats each.
   void unpack(const std::byte* block, std::size_t first, std::size_t count, float* out) const noexcept {
-    unpack_units<bits>(units(block) + first * unit_bytes<bits>, unit_bytes<bits>, count, levels.data(), 0, nullptr, out);
+    unpack_units<bits>(units_of(block) + first * unit_bytes<bits>, unit_bytes<bits>, count, levels.data(), 0, nullptr, out);
   }
 
  private:
-  static constexpr std::size_t lengths_bytes = block_tokens * sizeof(f16);
+  RotatedLevels(std::size_t dim, std::uint64_t seed, std::size_t rows) : rotation_(dim, seed), seed_(seed), rows_(rows) {}
 
-  RotatedLevels(std::size_t dim, std::uint64_t seed) : rotation_(dim, seed), seed_(seed) {}
-
+  [[nodiscard]] std::size_t lengths_bytes() const noexcept { return rows_ * sizeof(f16); }
+  [[nodiscard]] std::size_t units() const noexcept { return (rows_ * dim() + unit_codes - 1) / unit_codes; }
   [[nodiscard]] static std::uint8_t nearest(float x) noexcept {
     std::uint8_t code = 0;
     for (std::size_t i = 1; i < levels.size(); ++i) {
@@ -145,15 +148,16 @@ class RotatedLevels {
   [[nodiscard]] std::size_t place(std::size_t channel, std::size_t token) const noexcept {
     return order == Order::channels ? channel * block_tokens + token : token * dim() + channel;
   }
-  [[nodiscard]] static std::uint8_t* units(std::byte* block) noexcept {
-    return reinterpret_cast<std::uint8_t*>(block + lengths_bytes);
+  [[nodiscard]] std::uint8_t* units_of(std::byte* block) const noexcept {
+    return reinterpret_cast<std::uint8_t*>(block + lengths_bytes());
   }
-  [[nodiscard]] static const std::uint8_t* units(const std::byte* block) noexcept {
-    return reinterpret_cast<const std::uint8_t*>(block + lengths_bytes);
+  [[nodiscard]] const std::uint8_t* units_of(const std::byte* block) const noexcept {
+    return reinterpret_cast<const std::uint8_t*>(block + lengths_bytes());
   }
 
   HadamardRotation rotation_;
   std::uint64_t seed_;
+  std::size_t rows_;
 };
 
 }  // namespace pqkv::inline PQKV_ABI

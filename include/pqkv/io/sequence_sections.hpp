@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,9 @@ void write_head(Archive& archive, const HeadCache<K, V>& head) {
   ByteWriter exact;
   put_window(exact, head.sinks());
   put_window(exact, head.recent());
+  if (head.wants_saliency()) {
+    for (std::size_t i = 0; i < head.recent().tokens(); ++i) exact.put(head.recent().saliency(i));
+  }
   archive.section(tag("exct"), exact.bytes());
 
   // Pages as BlockStore has them: key blocks, padding, value blocks, padding.
@@ -152,6 +156,18 @@ bool get_window(Archive& archive, ExactWindow& window, std::uint64_t tokens, boo
   if (!archive.ok()) return false;
   return window.restore(count, keys.data(), values.data(), positions.data(), shifts.data(), weights.data()) ||
          archive.fail("no memory for ", tokens, " exact rows");
+}
+
+/// What the tokens of a window have seen: behind it, where the value format wants to know.
+template <class Archive>
+bool get_saliency(Archive& archive, ExactWindow& window) {
+  for (std::size_t i = 0; i < window.tokens(); ++i) {
+    const auto saliency = archive.template get<float>();
+    if (!archive.ok()) return false;
+    if (!std::isfinite(saliency) || saliency < 0) return archive.fail("token ", i, " of a window has a saliency of ", saliency);
+    window.add_saliency(i, saliency);
+  }
+  return true;
 }
 
 /// Why the numbers cannot be those of a head with these formats; empty if they can.
@@ -283,7 +299,8 @@ template <class Archive, KeyPolicy K, ValuePolicy V>
 
   bool moved = false;
   if (!archive.open(tag("exct")) || !get_window(archive, sequence.kept, numbers.kept_tokens, moved) ||
-      !get_window(archive, sequence.recent, numbers.recent_tokens, moved) || !archive.close()) {
+      !get_window(archive, sequence.recent, numbers.recent_tokens, moved) ||
+      (head.wants_saliency() && !get_saliency(archive, sequence.recent)) || !archive.close()) {
     return archive.error();
   }
 

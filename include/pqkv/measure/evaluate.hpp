@@ -3,7 +3,8 @@
 //
 // Query t sees tokens 0..t. Of those the sinks and the newest `recent` (t among them) are exact, all others go through
 // the policy: its codes, its score kernels, its weighted sums. (A HeadCache keeps up to 31 tokens more exact while they
-// wait for a block; a figure that depended on that would flatter short texts.)
+// wait for a block; a figure that depended on that would flatter short texts.) Formats that want saliency get what a cache
+// with these options collects: what the recent − 1 queries behind a block thought of its tokens, and nothing later.
 #pragma once
 
 #include <algorithm>
@@ -23,12 +24,20 @@ namespace detail {
 template <KeyPolicy K, ValuePolicy V>
 class CodedHead {
  public:
-  CodedHead(const K& keys, const V& values, CacheOptions options) : head_(keys, values, all_coded(options)) {}
+  CodedHead(const K& keys, const V& values, const CacheOptions& options) : head_(keys, values, options) {}
 
-  /// The last tokens fill a block with the help of copies that no query sees.
-  [[nodiscard]] Status append(FloatRows keys, FloatRows values) {
-    if (Status status = head_.append(keys, values); !status) return status;
-    while (head_.recent().tokens() != 0) {
+  /// Behind the last tokens come copies that no query sees, until all but them are coded.
+  [[nodiscard]] Status append(ChunkRows<const float> queries, FloatRows keys, FloatRows values, double scale) {
+    if (head_.wants_saliency()) {
+      std::vector<float> outs(keys.count * queries.group * keys.dim);
+      const ChunkRows<float> unused{outs.data(), keys.count, queries.group, queries.group * keys.dim, keys.dim};
+      Workspace<K, V> workspace;
+      const AttendOptions attend{.scale = static_cast<float>(scale)};
+      if (Status status = extend(head_, queries, keys, values, unused, workspace, attend); !status) return status;
+    } else if (Status status = head_.append(keys, values); !status) {
+      return status;
+    }
+    while (head_.sinks().tokens() + head_.sealed_tokens() < keys.count) {
       const std::size_t last = keys.count - 1;
       if (Status status = head_.append(keys.slice(last, 1), values.slice(last, 1)); !status) return status;
     }
@@ -66,11 +75,6 @@ class CodedHead {
   }
 
  private:
-  [[nodiscard]] static CacheOptions all_coded(CacheOptions options) noexcept {
-    options.recent = 0;
-    return options;
-  }
-
   /// use(run, block, tokens in it, first token) for the blocks that hold tokens below `seen`.
   template <class Use>
   void each_block(std::size_t seen, const Use& use) const {
@@ -127,7 +131,7 @@ template <KeyPolicy K, ValuePolicy V>
   PQKV_EXPECTS(tokens >= 1 && queries.tokens == tokens && values.count == tokens && group >= 1 && group <= max_group);
   if (scale == 0) scale = 1 / std::sqrt(static_cast<double>(dim));
   detail::CodedHead<K, V> coded(key_policy, value_policy, options);
-  if (Status status = coded.append(keys, values); !status) return status.error();
+  if (Status status = coded.append(queries, keys, values, scale); !status) return status.error();
   const auto window_keys = detail::through_window(keys, options.window);
   const auto window_values = detail::through_window(values, options.window);
 

@@ -27,6 +27,8 @@ class AnyValues {
     virtual std::uint64_t codebook_id() const noexcept = 0;
     virtual std::string describe() const = 0;
     virtual void encode(FloatRows rows, std::byte* block) const noexcept = 0;
+    virtual bool wants_saliency() const noexcept = 0;
+    virtual void encode(FloatRows rows, const float* saliency, std::byte* block) const noexcept = 0;
     virtual void decode(const std::byte* block, std::size_t index, float* row) const noexcept = 0;
     virtual bool rows_move() const noexcept = 0;
     virtual void copy_row(const std::byte* from, std::size_t index, std::byte* to, std::size_t to_index) const noexcept = 0;
@@ -53,6 +55,10 @@ class AnyValues {
     std::string describe() const override { return policy.describe(); }
     void encode(FloatRows rows, std::byte* block) const noexcept override {
       policy.encode(rows, block);
+    }
+    bool wants_saliency() const noexcept override { return pqkv::wants_saliency(policy); }
+    void encode(FloatRows rows, const float* saliency, std::byte* block) const noexcept override {
+      encode_values(policy, rows, saliency, block);
     }
     void decode(const std::byte* block, std::size_t index, float* row) const noexcept override {
       policy.decode(block, index, row);
@@ -102,6 +108,11 @@ class AnyValues {
   void encode(FloatRows rows, std::byte* block) const noexcept {
     policy_->encode(rows, block);
   }
+  /// False for formats that are not SaliencyAware, whose rows are encoded all alike.
+  [[nodiscard]] bool wants_saliency() const noexcept { return policy_->wants_saliency(); }
+  void encode(FloatRows rows, const float* saliency, std::byte* block) const noexcept {
+    policy_->encode(rows, saliency, block);
+  }
   void decode(const std::byte* block, std::size_t index, float* row) const noexcept {
     policy_->decode(block, index, row);
   }
@@ -130,6 +141,6 @@ class AnyValues {
   std::shared_ptr<const Interface> policy_;
 };
 
-static_assert(ValuePolicy<AnyValues>);
+static_assert(ValuePolicy<AnyValues> && SaliencyAware<AnyValues>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -19,10 +19,10 @@ namespace pqkv::inline PQKV_ABI::detail {
 }
 
 inline constexpr std::string_view fitted_key_parameters = "m stages fit run centre metric rotate importance mass";
-inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance";
+inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance heavy";
 /// Of formats without centroids.
 inline constexpr std::string_view space_key_parameters = "run centre";
-inline constexpr std::string_view space_value_parameters = "centre";
+inline constexpr std::string_view space_value_parameters = "centre heavy";
 
 /// Tokens per run.
 [[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {

@@ -97,10 +97,10 @@ template <class Any, class Concrete, template <class> class Spaced>
 
 inline constexpr std::string_view kivi_parameters = "search run centre";
 inline constexpr std::string_view turbo_key_parameters = "seed run centre";
-inline constexpr std::string_view turbo_value_parameters = "seed centre";
-inline constexpr std::string_view integer_parameters = "g search fine centre importance";
+inline constexpr std::string_view turbo_value_parameters = "seed centre heavy";
+inline constexpr std::string_view integer_parameters = "g search fine centre importance heavy";
 inline constexpr std::string_view level_key_parameters = "outliers run centre importance";
-inline constexpr std::string_view level_value_parameters = "outliers centre importance";
+inline constexpr std::string_view level_value_parameters = "outliers centre importance heavy";
 
 /// 2^bits levels per channel.
 template <std::size_t bits, bool keys>
@@ -214,6 +214,18 @@ template <std::size_t bits>
   auto mixed = MixedValues<IntegerValues<bits>>::make(std::move(*made), widest_channels(*codebook, *fine));
   if (!mixed) return mixed.error();
   return in_space<AnyValues, SpacedValues>(std::move(*mixed), space);
+}
+
+/// heavy=N: the format around any other.
+[[nodiscard]] inline Result<AnyValues> with_heavy_tokens(const FormatSpec& spec, AnyValues inner) {
+  const std::string* text = spec.find("heavy");
+  if (text == nullptr) return inner;
+  const auto heavy = parse_number(*text, "heavy");
+  if (!heavy) return heavy.error();
+  if (*heavy == 0) return inner;
+  auto made = HeavyValues<AnyValues>::make(std::move(inner), *heavy);
+  if (!made) return made.error();
+  return AnyValues(std::move(*made));
 }
 
 }  // namespace pqkv::inline PQKV_ABI::detail

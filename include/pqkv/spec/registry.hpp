@@ -71,9 +71,9 @@ struct Format {
 }
 
 [[nodiscard]] inline std::span<const Format<AnyValues>> value_formats() {
-  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), search=1, fine=N channels in f16, centre";
-  static constexpr std::string_view spaced_values = "centre";
-  static constexpr std::string_view seeded_values = "seed=N of the rotation (default 1), centre";
+  static constexpr std::string_view groups = "g=16 | 32 | 64 | row (default 32), search=1, fine=N channels in f16, centre, heavy=N";
+  static constexpr std::string_view spaced_values = "centre, heavy=N";
+  static constexpr std::string_view seeded_values = "seed=N of the rotation (default 1), centre, heavy=N";
   static const Format<AnyValues> formats[] = {
       {"exact", "f32 | f16 | bf16 (default f32)", "rows as they are", "type", detail::no_codebook,
        detail::make_exact<AnyValues, ExactValues>},
@@ -83,10 +83,10 @@ struct Format {
        detail::make_integer<4>},
       {"int2", groups, "2 bits, scale and offset per token and group", detail::integer_parameters, detail::integer_codebook,
        detail::make_integer<2>},
-      {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, summed in buckets",
+      {"pq8", "m=N subspaces (default dim/8), stages=N; fitted, heavy=N", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<256, false>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
-      {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, summed in buckets",
+      {"pq4", "m=N subspaces (default dim/4), stages=N; fitted, heavy=N", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
        detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
       {"q8_0", spaced_values, "ggml's q8_0: 8 bits, a scale per token and 32 channels", detail::space_value_parameters,
@@ -99,13 +99,13 @@ struct Format {
        detail::turbo_value_parameters, detail::space_codebook<false>, detail::make_turbo<AnyValues, Turbo3Values, SpacedValues>},
       {"turbo2", seeded_values, "2 bits, rotated, levels of a normal distribution, no training",
        detail::turbo_value_parameters, detail::space_codebook<false>, detail::make_turbo<AnyValues, Turbo2Values, SpacedValues>},
-      {"nuq4", "outliers=0..5 percent (default 1), centre, importance", "16 levels per channel, outliers apart",
+      {"nuq4", "outliers=0..5 percent (default 1), centre, importance, heavy=N", "16 levels per channel, outliers apart",
        detail::level_value_parameters, detail::level_codebook<4, false>,
        detail::make_nuq<AnyValues, Nuq4Values, SparseValues, SpacedValues>},
-      {"nuq3", "outliers=0..5 percent (default 1), centre, importance", "8 levels per channel, outliers apart",
+      {"nuq3", "outliers=0..5 percent (default 1), centre, importance, heavy=N", "8 levels per channel, outliers apart",
        detail::level_value_parameters, detail::level_codebook<3, false>,
        detail::make_nuq<AnyValues, Nuq3Values, SparseValues, SpacedValues>},
-      {"nuq2", "outliers=0..5 percent (default 1), centre, importance", "4 levels per channel, outliers apart",
+      {"nuq2", "outliers=0..5 percent (default 1), centre, importance, heavy=N", "4 levels per channel, outliers apart",
        detail::level_value_parameters, detail::level_codebook<2, false>,
        detail::make_nuq<AnyValues, Nuq2Values, SparseValues, SpacedValues>},
   };
@@ -208,7 +208,9 @@ template <class Any>
 }
 [[nodiscard]] inline Result<AnyValues> make_values(const FormatSpec& spec, std::size_t dim,
                                                    std::shared_ptr<const Codebook> codebook = nullptr) {
-  return detail::make_format(value_formats(), spec, dim, std::move(codebook), "value");
+  auto made = detail::make_format(value_formats(), spec, dim, std::move(codebook), "value");
+  if (!made) return made.error();
+  return detail::with_heavy_tokens(spec, std::move(*made));
 }
 
 /// Every format with its parameters, a line each.
@@ -226,6 +228,9 @@ template <class Any>
           "  stages=N                      a piece is the sum of N centroids (1 to 4): N codes per subspace, trained together\n"
           "scales of integers\n"
           "  search=1                      sought for the least error, instead of a group's range; encoding takes longer\n"
+          "tokens at more bits (any values but exact ones)\n"
+          "  heavy=N                       of each 32 tokens those N (4, say) finer whose errors attention feels most; recent=32 or more\n"
+          "                                tells which\n"
           "fitted in front of codes (all off by default)\n"
           "  fit=N (keys), fit=1 (values)  everything below, keys in runs of N tokens\n"
           "  run=N                         keys under RoPE: N tokens (16, or a multiple of 32 up to 4096) are turned back to the first\n"
