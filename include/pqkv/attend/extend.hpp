@@ -79,9 +79,9 @@ void extend_prepared(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows
 
 }  // namespace detail
 
-/// Attends and appends `keys` and `values` [tokens × dim], and collects saliency where the values want it. Token j of the chunk sees every token of the cache and tokens
-/// 0..j of the chunk. Where options name query heads, they mean those of the group. Errors are those of append; nothing is
-/// computed or appended then.
+/// Attends and appends `keys` and `values` [tokens × dim], and collects saliency where the values want it. Token j of the chunk
+/// sees every token of the cache and tokens 0..j of the chunk. Where options name query heads, they mean those of the group.
+/// Errors are those of append; nothing is computed or appended then.
 template <KeyPolicy K, ValuePolicy V>
 [[nodiscard]] Status extend(HeadCache<K, V>& head, ChunkRows<const float> queries, Rows keys, Rows values,
                             ChunkRows<float> outs, Workspace<K, V>& workspace, const AttendOptions& options = {}) {
