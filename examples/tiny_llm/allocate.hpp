@@ -29,6 +29,7 @@ using Slots = std::vector<std::vector<pqkv::FormatChoice>>;
         parts.term_basis.resize(parts.dim);
       }
       if (request.fit.centre) parts.mean.resize(parts.dim);
+      parts.unit_length = request.fit.gain;
       if (auto made = pqkv::CodeSpace::make(std::move(parts))) space = std::move(*made);
     }
     auto book = pqkv::Codebook::make(request.shape, std::vector<float>(request.shape.floats()), std::move(space));
