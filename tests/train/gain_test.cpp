@@ -81,6 +81,11 @@ TEST_CASE("sixteen shapes need sixteen centroids, whatever their lengths") {
   const auto refined = refine_codebook(*trained(rows, "pq4:m=1:gain=1"), prompt);
   REQUIRE(refined);
   CHECK(worst_error(rows, "pq4:m=1:gain=1", *refined) < gain_error + 1e-3);
+  for (std::size_t c = 0; c < 16; ++c) {
+    double square = 0;
+    for (std::size_t d = 0; d < dim; ++d) square += std::pow(static_cast<double>((*refined)->centroids(0)[d * 16 + c]), 2);
+    CHECK(std::fabs(square - 1) < 1e-3);
+  }
 }
 
 TEST_CASE("a row of nothing trains and decodes to nothing") {
