@@ -97,7 +97,7 @@ awk -v judged="${model:+build/ablation_model.json}" '
     keys = $2 ~ /v=exact/
     split($2, side, ",")
     scores = keys ? sprintf("%.3f | %.3f", x[7], x[9]) : "– | –"
-    last = $2 in divergence ? sprintf("%.3g", divergence[$2]) : "–"
+    last = $2 in divergence ? sprintf("%#.3g", divergence[$2]) : "–"
     printf "| `%s` | %.2f | %.4f | %.3f | %s | %.3f | %s |\n", side[keys ? 1 : 2], x[keys ? 2 : 3], x[5], x[6], scores, x[12], last
   }' build/ablation.csv >build/ablation.md
 cat build/ablation.md
