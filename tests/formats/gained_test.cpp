@@ -12,6 +12,9 @@ namespace {
 /// Half a step of the log scale, 2^(1/32), and float rounding.
 const double half_step = std::exp2(1.0 / 32) + 1e-6;
 
+/// Float sums of a thousand products of a few units.
+constexpr double sum_tolerance = 2e-3;
+
 double length(const float* row, std::size_t dim) { return std::sqrt(dot(row, row, dim)); }
 
 std::byte byte(std::size_t code) { return static_cast<std::byte>(code); }
@@ -71,6 +74,50 @@ TEST_CASE("what is decoded is as long as the row was, and its shape is that of t
     inner.decode(shapes.data(), t, shape.data());
     const double cosine = dot(row.data(), shape.data(), dim) / (has * length(shape.data(), dim));
     CHECK(cosine > 1 - 1e-6);
+  }
+}
+
+TEST_CASE("many blocks at once score and add up as one by one") {
+  // Codes of 64 and of 2,048 bytes per token: four blocks at a time, and one.
+  for (const std::size_t dim : {32, 1024}) {
+    const std::size_t blocks = 19, tokens = blocks * 32 - 5, group = 3, stride = blocks * 32;
+    const auto rows = normal_floats(blocks * 32 * dim, 3), queries = normal_floats(group * dim, 4);
+    const auto keys = GainedKeys<ExactKeys>::make(ExactKeys(dim, ScalarType::f16)).value();
+    const auto values = GainedValues<ExactValues>::make(ExactValues(dim, ScalarType::f16)).value();
+    std::vector<std::byte> key_blocks(blocks * keys.block_bytes()), value_blocks(blocks * values.block_bytes());
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const FloatRows mine{rows.data() + b * 32 * dim, b + 1 == blocks ? std::size_t{27} : block_tokens, dim};
+      keys.encode(mine, {0, b * 32}, key_blocks.data() + b * keys.block_bytes());
+      values.encode(mine, value_blocks.data() + b * values.block_bytes());
+    }
+    GainedKeys<ExactKeys>::QueryTable table;
+    keys.prepare(table, {queries.data(), group, dim});
+    keys.turn(table, 0);
+    std::vector<float> scores(group * stride), weights(group * stride), row(dim);
+    keys.score(table, {key_blocks.data(), tokens}, scores.data(), stride);
+    std::vector<double> expected(group * dim);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      keys.decode(key_blocks.data() + t / 32 * keys.block_bytes(), t % 32, {}, row.data());
+      for (std::size_t q = 0; q < group; ++q) {
+        const double score = dot(queries.data() + q * dim, row.data(), dim);
+        REQUIRE(std::fabs(static_cast<double>(scores[q * stride + t]) - score) < sum_tolerance);
+        weights[q * stride + t] = static_cast<float>((t * 7 + q) % 13) / 64;
+      }
+      values.decode(value_blocks.data() + t / 32 * values.block_bytes(), t % 32, row.data());
+      for (std::size_t q = 0; q < group; ++q) {
+        for (std::size_t d = 0; d < dim; ++d) {
+          expected[q * dim + d] += static_cast<double>(weights[q * stride + t]) * static_cast<double>(row[d]);
+        }
+      }
+    }
+    GainedValues<ExactValues>::WeightedSum sum;
+    values.begin(sum, group);
+    values.add(sum, {value_blocks.data(), tokens}, weights.data(), stride);
+    std::vector<float> outs(group * dim);
+    values.finish(sum, outs.data(), dim);
+    for (std::size_t i = 0; i < outs.size(); ++i) {
+      REQUIRE(std::fabs(static_cast<double>(outs[i]) - expected[i]) < sum_tolerance);
+    }
   }
 }
 

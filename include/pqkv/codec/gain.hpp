@@ -13,6 +13,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "pqkv/base/expects.hpp"
 #include "pqkv/base/rows.hpp"
@@ -83,6 +84,29 @@ void encode_with_gains(FloatRows rows, std::byte* gains, const Encode& encode, c
     decode(t, shape);
     const double length = length_of(shape);
     if (length > 0) gains[t] = gain_code(lengths[t] / length);
+  }
+}
+
+/// The most tokens that for_each_stretch shows at a time.
+inline constexpr std::size_t max_stretch = 256;
+
+/// Blocks of a format's codes and gains, read some at a time: `visit(first, blocks, codes, gains)` gets the codes of blocks
+/// first … first + blocks − 1 one behind the other, as kernels want them, and a gain per token. Copying codes costs less than
+/// calling a kernel for every block.
+template <class Visit>
+void for_each_stretch(const std::byte* data, std::size_t blocks, std::size_t code_bytes, const Visit& visit) noexcept {
+  alignas(64) std::byte codes[8192];
+  float gains[max_stretch];
+  const std::size_t at_once = std::clamp<std::size_t>(sizeof codes / code_bytes, 1, max_stretch / block_tokens);
+  for (std::size_t first = 0; first < blocks; first += at_once) {
+    const std::size_t count = std::min(at_once, blocks - first);
+    const std::byte* block = data + first * (code_bytes + block_tokens);
+    const std::byte* together = count == 1 ? block : codes;
+    for (std::size_t b = 0; b < count; ++b, block += code_bytes + block_tokens) {
+      if (count != 1) std::memcpy(codes + b * code_bytes, block, code_bytes);
+      for (std::size_t t = 0; t < block_tokens; ++t) gains[b * block_tokens + t] = gain_of(block[code_bytes + t]);
+    }
+    visit(first, count, together, gains);
   }
 }
 

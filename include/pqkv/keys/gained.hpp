@@ -2,7 +2,7 @@
 //
 //   block: | that of K, of keys at unit length | gain of each token [32 bytes] |
 //
-// 8 bits per token. Scores are K's times the gain: one multiply per token and query, and K sees a block at a time.
+// 8 bits per token. Scores are K's times the gain: one multiply per token and query.
 // Goes inside a space (keys/spaced.hpp), never around one: lengths are those of the coordinates that K codes.
 #pragma once
 
@@ -75,16 +75,15 @@ class GainedKeys {
   void turn(QueryTable& table, std::int64_t origin) const noexcept { inner_.turn(table.inner, origin); }
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
-    for (std::size_t b = 0; b < span.blocks(); ++b) {
-      const std::byte* block = span.data + b * block_bytes();
-      float* mine = scores + b * block_tokens;
-      inner_.score(table.inner, {block, block_tokens, span.offset + b * block_tokens}, mine, stride);
-      float gains[block_tokens];
-      for (std::size_t t = 0; t < block_tokens; ++t) gains[t] = gain_of(block[inner_.block_bytes() + t]);
-      for (std::size_t q = 0; q < table.queries; ++q) {
-        for (std::size_t t = 0; t < block_tokens; ++t) mine[q * stride + t] *= gains[t];
-      }
-    }
+    for_each_stretch(span.data, span.blocks(), inner_.block_bytes(),
+                     [&](std::size_t first, std::size_t blocks, const std::byte* codes, const float* gains) {
+                       const std::size_t tokens = blocks * block_tokens;
+                       float* mine = scores + first * block_tokens;
+                       inner_.score(table.inner, {codes, tokens, span.offset + first * block_tokens}, mine, stride);
+                       for (std::size_t q = 0; q < table.queries; ++q) {
+                         for (std::size_t t = 0; t < tokens; ++t) mine[q * stride + t] *= gains[t];
+                       }
+                     });
   }
 
  private:

@@ -2,7 +2,7 @@
 //
 //   block: | that of V, of values at unit length | gain of each token [32 bytes] |
 //
-// 8 bits per token. Weights are multiplied by the gains before V adds them up, a block at a time. Goes inside a space
+// 8 bits per token. Weights are multiplied by the gains before V adds them up. Goes inside a space
 // (values/spaced.hpp), never around one: lengths are those of the coordinates that V codes.
 #pragma once
 
@@ -71,17 +71,17 @@ class GainedValues {
   }
   void rescale(WeightedSum& sum, const float* factors) const noexcept { inner_.rescale(sum.inner, factors); }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
-    for (std::size_t b = 0; b < span.blocks(); ++b) {
-      const std::byte* block = span.data + b * block_bytes();
-      float gains[block_tokens], weighed[max_group * block_tokens];
-      for (std::size_t t = 0; t < block_tokens; ++t) gains[t] = gain_of(block[inner_.block_bytes() + t]);
-      for (std::size_t q = 0; q < sum.queries; ++q) {
-        const float* mine = weights + q * stride + b * block_tokens;
-        for (std::size_t t = 0; t < block_tokens; ++t) weighed[q * block_tokens + t] = mine[t] * gains[t];
-      }
-      const std::size_t tokens = std::min(block_tokens, span.tokens - b * block_tokens);
-      inner_.add(sum.inner, {block, tokens, span.offset + b * block_tokens}, weighed, block_tokens);
-    }
+    for_each_stretch(span.data, span.blocks(), inner_.block_bytes(),
+                     [&](std::size_t first, std::size_t blocks, const std::byte* codes, const float* gains) {
+                       const std::size_t before = first * block_tokens;
+                       const std::size_t tokens = std::min(blocks * block_tokens, span.tokens - before);
+                       float weighed[max_group * max_stretch];
+                       for (std::size_t q = 0; q < sum.queries; ++q) {
+                         const float* mine = weights + q * stride + before;
+                         for (std::size_t t = 0; t < blocks * block_tokens; ++t) weighed[q * max_stretch + t] = mine[t] * gains[t];
+                       }
+                       inner_.add(sum.inner, {codes, tokens, span.offset + before}, weighed, max_stretch);
+                     });
   }
   void finish(WeightedSum& sum, float* outs, std::size_t stride) const noexcept { inner_.finish(sum.inner, outs, stride); }
 
