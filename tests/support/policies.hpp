@@ -78,7 +78,8 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
   }
   sparse(Kivi2Keys::make(dim).value(), 5);
   policies.emplace_back(GainedKeys<Pq8Keys>::make(Pq8Keys::make(random_codebook(dim, dim / 4, 256)).value()).value());
-  spaced(GainedKeys<Pq4Keys>::make(Pq4Keys::make(random_codebook(dim, dim / 4, 16)).value()).value(), space_choices(dim, true)[2]);
+  spaced(GainedKeys<Pq4Keys>::make(Pq4Keys::make(random_codebook(dim, dim / 4, 16)).value()).value(),
+         space_choices(dim, true)[2]);
   spaced(SparseKeys<Nuq2Keys>::make(Nuq2Keys::make(random_codebook(dim, dim, 4)).value()).value(), space_choices(dim, true)[2]);
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
   spaced(Kivi2Keys::make(dim, IntegerFit::least_error).value(), space_choices(dim, true)[2]);

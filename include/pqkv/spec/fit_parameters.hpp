@@ -33,7 +33,8 @@ inline constexpr std::string_view space_value_parameters = "centre";
   return *tokens;
 }
 
-/// What a format asks to be fitted in front of its codebook. `fit` turns on all that takes no bits; single parameters overrule it.
+/// What a format asks to be fitted in front of its codebook. `fit` turns on all that takes no bits; single parameters overrule
+/// it.
 [[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
   FitOptions fit;
   if (const std::string* text = spec.find("fit")) {

@@ -78,7 +78,8 @@ class GainedValues {
                        float weighed[max_group * max_stretch];
                        for (std::size_t q = 0; q < sum.queries; ++q) {
                          const float* mine = weights + q * stride + before;
-                         for (std::size_t t = 0; t < blocks * block_tokens; ++t) weighed[q * max_stretch + t] = mine[t] * gains[t];
+                         float* to = weighed + q * max_stretch;
+                         for (std::size_t t = 0; t < blocks * block_tokens; ++t) to[t] = mine[t] * gains[t];
                        }
                        inner_.add(sum.inner, {codes, tokens, span.offset + before}, weighed, max_stretch);
                      });
