@@ -41,7 +41,7 @@ void register_accumulate() {
   register_groups(
       "accumulate",
       {"exact:f32", "exact:f16", "exact:bf16", "int8:g=32", "int4:g=32", "int2:g=32", "int2:g=32:heavy=4", "pq8:m=dim/8",
-       "pq4:m=dim/4"},
+       "pq4:m=dim/4", "pq4:m=dim/4:gain=1"},
       accumulate_values);
 }
 

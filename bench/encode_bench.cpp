@@ -34,7 +34,7 @@ void register_encode() {
   for (const std::size_t dim : {64, 128}) {
     for (const Placement placement : placements) {
       for (const char* text : {"exact:f16", "pq8:m=dim/8", "pq6:m=dim/8", "pq4:m=dim/8:stages=2", "pq8:m=dim/16:stages=2",
-                               "pq4:m=dim/4"}) {
+                               "pq4:m=dim/4", "pq4:m=dim/4:gain=1"}) {
         const std::string name = fmt::format("encode/k={}/dim:{}/{}", text, dim, name_of(placement));
         benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
           const AnyKeys format = keys(text, dim);

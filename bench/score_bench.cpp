@@ -38,7 +38,8 @@ void score_keys(benchmark::State& state, const std::string& text, std::size_t di
 void register_score() {
   register_groups(
       "score",
-      {"exact:f32", "exact:f16", "exact:bf16", "pq8:m=dim/8", "pq6:m=dim/8", "pq4:m=dim/8:stages=2", "pq4:m=dim/4"},
+      {"exact:f32", "exact:f16", "exact:bf16", "pq8:m=dim/8", "pq6:m=dim/8", "pq4:m=dim/8:stages=2", "pq4:m=dim/4",
+       "pq4:m=dim/4:gain=1"},
       score_keys);
 }
 

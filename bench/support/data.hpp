@@ -45,17 +45,29 @@ inline void must(const Status& status) {
   return must(Codebook::make(shape, random_floats(shape.floats(), seed)));
 }
 
+/// What a format asks for; in front of its centroids nothing but what a gain needs.
+[[nodiscard]] inline std::shared_ptr<const Codebook> codebook_for(const CodebookRequest& request, std::uint64_t seed = 7) {
+  std::shared_ptr<const CodeSpace> space;
+  if (request.fit.gain) {
+    CodeSpaceParts parts;
+    parts.dim = request.shape.dim;
+    parts.unit_length = true;
+    space = must(CodeSpace::make(std::move(parts)));
+  }
+  return must(Codebook::make(request.shape, random_floats(request.shape.floats(), seed), std::move(space)));
+}
+
 /// A format with random centroids where it needs some: keys("pq4:m=dim/4", 128).
 [[nodiscard]] inline AnyKeys keys(const FormatSpec& spec, std::size_t dim, std::uint64_t seed = 7) {
   const auto request = must(key_codebook_request(spec, dim));
-  return must(make_keys(spec, dim, request ? random_codebook(request->shape, seed) : nullptr));
+  return must(make_keys(spec, dim, request ? codebook_for(*request, seed) : nullptr));
 }
 [[nodiscard]] inline AnyKeys keys(std::string_view text, std::size_t dim, std::uint64_t seed = 7) {
   return keys(must(parse_format_spec(text)), dim, seed);
 }
 [[nodiscard]] inline AnyValues values(const FormatSpec& spec, std::size_t dim) {
   const auto request = must(value_codebook_request(spec, dim));
-  return must(make_values(spec, dim, request ? random_codebook(request->shape) : nullptr));
+  return must(make_values(spec, dim, request ? codebook_for(*request) : nullptr));
 }
 [[nodiscard]] inline AnyValues values(std::string_view text, std::size_t dim) {
   return values(must(parse_format_spec(text)), dim);

@@ -15,12 +15,34 @@ namespace tiny_llm {
 /// Slot 2·(layer·kv_heads + head) is the keys of a head, the next one its values; choice i is what ladder[i] has there.
 using Slots = std::vector<std::vector<pqkv::FormatChoice>>;
 
+/// A codebook of the shape that a format asks for, all zeros: its bits are those of a trained one.
+[[nodiscard]] inline pqkv::CodebookSource untrained_codebooks(const Model& model) {
+  return [&model](std::size_t, std::size_t, pqkv::Side, const pqkv::CodebookRequest& request) {
+    std::shared_ptr<const pqkv::CodeSpace> space;
+    if (request.fit.any()) {
+      pqkv::CodeSpaceParts parts;
+      parts.dim = request.shape.dim;
+      if (request.fit.run_tokens != 0) {
+        parts.rope = rope_of(model);
+        parts.run_tokens = request.fit.run_tokens;
+        parts.term_rows.resize(request.fit.run_tokens);
+        parts.term_basis.resize(parts.dim);
+      }
+      if (request.fit.centre) parts.mean.resize(parts.dim);
+      parts.unit_length = request.fit.gain;
+      if (auto made = pqkv::CodeSpace::make(std::move(parts))) space = std::move(*made);
+    }
+    auto book = pqkv::Codebook::make(request.shape, std::vector<float>(request.shape.floats()), std::move(space));
+    return book ? std::move(*book) : nullptr;
+  };
+}
+
 /// Bits of every choice, errors 0. Every ladder entry is one spec for all heads. Errors: as make_sequence.
-[[nodiscard]] inline pqkv::Result<Slots> slots_of(const Model& model, const std::vector<LayerSpecs>& ladder, const Books& books,
-                                                  std::size_t context) {
+[[nodiscard]] inline pqkv::Result<Slots> slots_of(const Model& model, const std::vector<LayerSpecs>& ladder,
+                                                  const pqkv::CodebookSource& books, std::size_t context) {
   Slots slots(2 * model.layers_count * model.kv_heads);
   for (const LayerSpecs& specs : ladder) {
-    const auto sequence = make_sequence(model, specs, books.source(), 1, 1);
+    const auto sequence = make_sequence(model, specs, books, 1, 1);
     if (!sequence) return sequence.error();
     for (std::size_t h = 0; h < slots.size() / 2; ++h) {
       const auto& head = sequence->cache.head(h / model.kv_heads, h % model.kv_heads);

@@ -18,8 +18,8 @@ inline constexpr std::string_view usage =
   tiny_llm generate   --model M (--prompt TEXT | --prompt-file F) [--cache SPEC] [-n N] [--temperature T] [--top-p P]
   tiny_llm perplexity --model M --tokens F --cache SPEC [--cache SPEC …] [--context N] [--chunks N] [--from N]
                       [--prompt-tokens N] [--code-waiting 1] [--json F] [--markdown F] [--svg F]
-  tiny_llm allocate   --model M --calibration F --bits B[,B…] --cache SPEC --cache SPEC …
-                      [--rule RULE] [--chunks N] [-o F]
+  tiny_llm allocate   --model M --calibration F --bits B[,B…] --cache SPEC --cache SPEC … [--chunks N] [-o F]
+  tiny_llm allocate   --model M --rule RULE --bits B[,B…] --cache SPEC --cache SPEC … [--context N] [-o F]
   tiny_llm calibrate  --model M --tokens F --cache SPEC [--cache SPEC …] -o FOLDER [--chunks N]
   tiny_llm dump       --model M --tokens F -o FOLDER [--context N] [--chunks N]
   tiny_llm retrieve   --model M --tokens F --cache SPEC [--cache SPEC …] [--trials N] [--code-waiting 1] [--markdown F]
@@ -32,8 +32,8 @@ inline constexpr std::string_view usage =
   --tokens F       .npy of token ids
   --chunks N       of the model's context (or --context N) each; default 40, dump and allocate 1, calibrate all
   --bits B[,B…]    bits per element all told, keys and values together, a line of -o for each; every --cache is a choice for both sides of each head
-  --rule RULE      measured (default: divergence on the last --chunks of the calibration text, which train nothing here),
-                   norms (Quantize What Counts), asymmetric (AsymKV), boundary (first and last layers finer)
+  --rule RULE      measured (default: divergence on the last --chunks of the calibration text, which train nothing here), or
+                   without any text norms (Quantize What Counts), asymmetric (AsymKV), boundary (first and last layers finer)
   --from N         score positions from N on; default 0, or the prompt's tokens
   --prompt-tokens N  codebooks for each chunk from its own first N tokens: those of --codebooks or --calibration refined on
                    them, or where neither is given, trained on nothing else

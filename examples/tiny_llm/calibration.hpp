@@ -175,7 +175,7 @@ class Books {
                          request.shape.stages == 1 ? "" : pqkv::message("x", request.shape.stages),
                          fit.run_tokens == 0 ? "" : pqkv::message("-run", fit.run_tokens), fit.centre ? "-centre" : "",
                          fit.metric ? "-metric" : "", rotation_suffix(fit.rotation), fit.importance ? "-importance" : "",
-                         fit.mass ? "-mass" : "");
+                         fit.mass ? "-mass" : "", fit.gain ? "-gain" : "");
   }
 
   std::map<std::string, std::shared_ptr<const pqkv::Codebook>> books_;

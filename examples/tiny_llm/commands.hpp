@@ -130,15 +130,42 @@ inline constexpr int exit_bad_input = 2;
   return {};
 }
 
+/// The ladder's slots with what each choice causes on the last chunks of the calibration text; the others train its codebooks.
+[[nodiscard]] inline pqkv::Result<Slots> measured_slots(const Arguments& arguments, const Session& session,
+                                                        const std::vector<LayerSpecs>& ladder, std::size_t context) {
+  const auto path = arguments.required("--calibration");
+  if (!path) return path.error();
+  const auto count = arguments.whole("--chunks", 1);
+  if (!count) return count.error();
+  const auto options = attend_options(arguments);
+  if (!options) return options.error();
+  const Model& model = session.model;
+  const auto tokens = read_tokens(*path, model);
+  if (!tokens) return tokens.error();
+  const auto chunks = chunks_of(*tokens, context, all_chunks);
+  if (*count == 0 || *count >= chunks.size()) {
+    return Arguments::bad("--chunks ", *count, ": the calibration text has ", chunks.size(), ", some of them to train on");
+  }
+  const auto split = chunks.end() - static_cast<std::ptrdiff_t>(*count);
+  const auto rows = collect_rows(model, {chunks.begin(), split}, session.workers, true);
+  if (!rows) return rows.error();
+  Books books;
+  common::ProgressBar training(ladder.size() * 2 * model.layers_count * model.kv_heads);
+  if (pqkv::Status status = train_books(books, session, ladder, *rows, &training); !status) return status.error();
+  auto slots = slots_of(model, ladder, books.source(), context);
+  if (!slots) return slots.error();
+  common::ProgressBar measuring(slots->size() * ladder.size() * *count);
+  const pqkv::Status status =
+      measure_slots(model, {split, chunks.end()}, ladder, books, *options, session.workers, &measuring, *slots);
+  if (!status) return status.error();
+  return slots;
+}
+
 [[nodiscard]] inline pqkv::Status allocate(const Arguments& arguments, std::FILE* out) {
   const auto ladder = arguments.caches();
   if (!ladder) return ladder.error();
   const auto budgets = arguments.reals("--bits");
   if (!budgets) return budgets.error();
-  const auto count = arguments.whole("--chunks", 1);
-  if (!count) return count.error();
-  const auto options = attend_options(arguments);
-  if (!options) return options.error();
   const std::string rule = arguments.text("--rule", "measured");
   for (const LayerSpecs& specs : *ladder) {
     if (specs.size() != 1) return Arguments::bad("--cache ", text_of(specs), ": a choice is one spec for all heads");
@@ -146,25 +173,11 @@ inline constexpr int exit_bad_input = 2;
   const auto session = open_session(arguments);
   if (!session) return session.error();
   const Model& model = session->model;
-  const auto text = read_chunks(arguments, "--calibration", model, all_chunks);
-  if (!text) return text.error();
-  if (*count == 0 || *count >= text->chunks.size()) {
-    return Arguments::bad("--chunks ", *count, ": the calibration text has ", text->chunks.size(), ", some of them to train on");
-  }
-  const auto split = text->chunks.end() - static_cast<std::ptrdiff_t>(*count);
-  const auto rows = collect_rows(model, {text->chunks.begin(), split}, session->workers, true);
-  if (!rows) return rows.error();
-  Books books;
-  common::ProgressBar training(ladder->size() * 2 * model.layers_count * model.kv_heads);
-  if (pqkv::Status status = train_books(books, *session, *ladder, *rows, &training); !status) return status;
-  auto slots = slots_of(model, *ladder, books, text->chunks.front().size());
+  const auto context = context_of(arguments, model);
+  if (!context) return context.error();
+  const auto slots = rule == "measured" ? measured_slots(arguments, *session, *ladder, *context)
+                                        : slots_of(model, *ladder, untrained_codebooks(model), *context);
   if (!slots) return slots.error();
-  common::ProgressBar measuring(slots->size() * ladder->size() * *count);
-  if (rule == "measured") {
-    const pqkv::Status status = measure_slots(model, {split, text->chunks.end()}, *ladder, books, *options, session->workers,
-                                              &measuring, *slots);
-    if (!status) return status;
-  }
   std::string lines;
   for (const double bits : *budgets) {
     const auto chosen = rule == "measured" ? pqkv::allocate_bits(*slots, bits) : allocate_by_rule(model, *slots, rule, bits);

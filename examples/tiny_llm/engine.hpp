@@ -44,22 +44,50 @@ struct Sequence {
 /// Sees the queries [tokens][heads·dim], keys and values [tokens][kv_heads·dim] of a layer, after RoPE.
 using Observer = std::function<void(std::size_t layer, const Matrix& queries, const Matrix& keys, const Matrix& values)>;
 
-/// Turns adjacent pairs of each head of each row by its position.
-inline void rope(Matrix& rows, std::size_t dim, const std::vector<float>& frequencies, std::size_t position) {
-  for (Eigen::Index t = 0; t < rows.rows(); ++t) {
-    for (std::size_t i = 0; i < frequencies.size(); ++i) {
-      const double angle = static_cast<double>(frequencies[i]) * static_cast<double>(position + static_cast<std::size_t>(t));
-      const auto cosine = static_cast<float>(std::cos(angle));
-      const auto sine = static_cast<float>(std::sin(angle));
-      for (Eigen::Index first = 0; first < rows.cols(); first += static_cast<Eigen::Index>(dim)) {
-        float* pair = &rows(t, first + static_cast<Eigen::Index>(2 * i));
-        const float a = pair[0];
-        const float b = pair[1];
-        pair[0] = a * cosine - b * sine;
-        pair[1] = a * sine + b * cosine;
+/// Cosine and sine of every pair of a head, [tokens][pairs], for positions from `position` on.
+struct Angles {
+  Matrix cosines, sines;
+
+  Angles(const std::vector<float>& frequencies, std::size_t position, std::size_t tokens)
+      : cosines(static_cast<Eigen::Index>(tokens), static_cast<Eigen::Index>(frequencies.size())),
+        sines(cosines.rows(), cosines.cols()) {
+    for (Eigen::Index t = 0; t < cosines.rows(); ++t) {
+      for (Eigen::Index i = 0; i < cosines.cols(); ++i) {
+        const double angle = static_cast<double>(frequencies[static_cast<std::size_t>(i)]) *
+                             static_cast<double>(position + static_cast<std::size_t>(t));
+        cosines(t, i) = static_cast<float>(std::cos(angle));
+        sines(t, i) = static_cast<float>(std::sin(angle));
       }
     }
   }
+};
+
+/// Turns adjacent pairs of each head of each row.
+inline void rope(Matrix& rows, std::size_t dim, const Angles& angles) {
+  for (Eigen::Index t = 0; t < rows.rows(); ++t) {
+    for (Eigen::Index first = 0; first < rows.cols(); first += static_cast<Eigen::Index>(dim)) {
+      for (Eigen::Index i = 0; i < angles.cosines.cols(); ++i) {
+        float* pair = &rows(t, first + 2 * i);
+        const float a = pair[0];
+        const float b = pair[1];
+        pair[0] = a * angles.cosines(t, i) - b * angles.sines(t, i);
+        pair[1] = a * angles.sines(t, i) + b * angles.cosines(t, i);
+      }
+    }
+  }
+}
+
+/// rows · weightsᵀ, by the kernel that scores exact keys: it uses what the machine has without any -m flag. A few rows at a
+/// time stay in the first-level cache while the weights pass by.
+[[nodiscard]] inline Matrix through(const Matrix& weights, const Matrix& rows) {
+  constexpr Eigen::Index batch = 16;
+  Matrix out(rows.rows(), weights.rows());
+  for (Eigen::Index first = 0; first < rows.rows(); first += batch) {
+    pqkv::isa::best().dot_f32(weights.data(), static_cast<std::size_t>(weights.rows()), static_cast<std::size_t>(weights.cols()),
+                              rows.data() + first * rows.cols(), static_cast<std::size_t>(std::min(batch, rows.rows() - first)),
+                              out.data() + first * out.cols(), static_cast<std::size_t>(out.cols()));
+  }
+  return out;
 }
 
 inline Matrix normalised(const Matrix& rows, const Vector& weight, float epsilon) {
@@ -96,15 +124,16 @@ template <class Executor = pqkv::SerialExecutor>
     x.row(static_cast<Eigen::Index>(t)) = model.embedding.row(static_cast<Eigen::Index>(tokens[t]));
   }
   const std::size_t width = model.heads * model.dim;
+  const Angles angles(model.frequencies, sequence.position, tokens.size());
   Matrix attended(x.rows(), static_cast<Eigen::Index>(width));
   for (std::size_t l = 0; l < model.layers_count; ++l) {
     const Layer& layer = model.layers[l];
     const Matrix input = normalised(x, layer.attention_norm, model.norm_epsilon);
-    Matrix queries = input * layer.query.transpose();
-    Matrix keys = input * layer.key.transpose();
-    const Matrix values = input * layer.value.transpose();
-    rope(queries, model.dim, model.frequencies, sequence.position);
-    rope(keys, model.dim, model.frequencies, sequence.position);
+    Matrix queries = through(layer.query, input);
+    Matrix keys = through(layer.key, input);
+    const Matrix values = through(layer.value, input);
+    rope(queries, model.dim, angles);
+    rope(keys, model.dim, angles);
     if (observe) observe(l, queries, keys, values);
 
     if (tokens.size() == 1) {  // a decoding step: append, then attend to everything
@@ -118,17 +147,17 @@ template <class Executor = pqkv::SerialExecutor>
         return status.error();
       }
     }
-    x.noalias() += attended * layer.output.transpose();
+    x += through(layer.output, attended);
 
     const Matrix hidden = normalised(x, layer.feed_forward_norm, model.norm_epsilon);
-    const Matrix gate = hidden * layer.gate.transpose();
-    const Matrix up = hidden * layer.up.transpose();
+    const Matrix gate = through(layer.gate, hidden);
+    const Matrix up = through(layer.up, hidden);
     const Matrix active = (gate.array() / (1.0f + (-gate.array()).exp()) * up.array()).matrix();
-    x.noalias() += active * layer.down.transpose();
+    x += through(layer.down, active);
   }
   sequence.position += tokens.size();
   const Matrix last = normalised(all_logits ? x : Matrix(x.bottomRows(1)), model.output_norm, model.norm_epsilon);
-  return Matrix(last * model.head().transpose());
+  return through(model.head(), last);
 }
 
 }  // namespace tiny_llm

@@ -31,8 +31,8 @@ common=(--model "${model[0]}" --calibration "$folder/tokens_calibration.npy")
 
 windows=sinks=4,recent=32,window=f16
 # Keys turned back to the origin of their run, centred, in the queries' metric, rotated, trained by importance; values
-# likewise, but without runs; sums of two centroids per subspace.
-best() { echo "k=pq8:m=dim/$1:stages=2:fit=64,v=pq8:m=dim/$2:stages=2:fit=1,sinks=4,recent=$3,window=f16"; }
+# likewise, but without runs; sums of two centroids per subspace; lengths of rows apart.
+best() { echo "k=pq8:m=dim/$1:stages=2:fit=64:gain=1,v=pq8:m=dim/$2:stages=2:fit=1:gain=1,sinks=4,recent=$3,window=f16"; }
 specs=(
   k=exact:f16,v=exact:f16,window=f16
   k=exact:f16,v=int8:g=32,$windows
@@ -47,6 +47,13 @@ specs=(
   k=turbo2,v=turbo2,$windows
   k=nuq3:run=64:importance=1,v=nuq3:importance=1,$windows
   k=nuq2:run=64:importance=1,v=nuq2:importance=1,$windows
+  # they centred, keys in runs, integers by the scales of least error
+  k=kivi2:search=1:run=64:centre=1,v=int2:g=32:search=1:centre=1,$windows
+  k=q4_0:run=256:centre=1,v=q4_0:centre=1,$windows
+  k=turbo2:run=256:centre=1,v=turbo2:centre=1,$windows
+  k=turbo2:run=256:centre=1,v=int2:g=64:search=1:centre=1,$windows
+  k=turbo3:run=256:centre=1,v=turbo3:centre=1,$windows
+  k=nuq2:run=64:centre=1:importance=1,v=nuq2:centre=1:importance=1,$windows
   # LOOKAT: keys only, nothing kept exact; then with sinks and recent tokens
   k=pq8:m=dim/32,v=exact:f16,window=f16
   k=pq8:m=dim/16,v=exact:f16,window=f16
@@ -67,6 +74,9 @@ specs=(
   k=pq8:m=dim/16:stages=2:fit=64,v=exact:f16,$windows
   k=pq4:m=dim/2:fit=64,v=int4:g=32,$windows
   k=pq4:m=dim/4:fit=64,v=pq4:m=dim/4:fit=1,$windows
+  # lengths apart: the row before, and of the rows of two stages one without
+  k=pq4:m=dim/4:fit=64:gain=1,v=pq4:m=dim/4:fit=1:gain=1,$windows
+  k=pq8:m=dim/8:stages=2:fit=64,v=pq8:m=dim/8:stages=2:fit=1,$windows
   "$(best 32 32 32)"
   "$(best 8 16 32)"
   "$(best 8 8 64)"

@@ -55,17 +55,23 @@ struct ChunkedText {
   std::vector<std::span<const std::uint32_t>> chunks;
 };
 
+/// --context, or the model's. Errors: invalid_parameter.
+[[nodiscard]] inline pqkv::Result<std::size_t> context_of(const Arguments& arguments, const Model& model) {
+  const auto context = arguments.whole("--context", model.context);
+  if (context && (*context < 2 || *context > model.context)) {
+    return Arguments::bad("--context ", *context, " is not in 2..", model.context, ", the model's context");
+  }
+  return context;
+}
+
 [[nodiscard]] inline pqkv::Result<ChunkedText> read_chunks(const Arguments& arguments, const std::string& flag,
                                                            const Model& model, std::size_t default_chunks) {
   const auto path = arguments.required(flag);
   if (!path) return path.error();
-  const auto context = arguments.whole("--context", model.context);
+  const auto context = context_of(arguments, model);
   if (!context) return context.error();
   const auto count = arguments.whole("--chunks", default_chunks);
   if (!count) return count.error();
-  if (*context < 2 || *context > model.context) {
-    return Arguments::bad("--context ", *context, " is not in 2..", model.context, ", the model's context");
-  }
   auto tokens = read_tokens(*path, model);
   if (!tokens) return tokens.error();
   ChunkedText text{std::move(*tokens), {}};

@@ -3,6 +3,7 @@
 
 #include "pqkv/keys/channel_integer.hpp"
 #include "pqkv/keys/exact.hpp"
+#include "pqkv/keys/gained.hpp"
 #include "pqkv/keys/ggml.hpp"
 #include "pqkv/keys/nuq.hpp"
 #include "pqkv/keys/pq4.hpp"

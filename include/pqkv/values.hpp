@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pqkv/values/exact.hpp"
+#include "pqkv/values/gained.hpp"
 #include "pqkv/values/ggml.hpp"
 #include "pqkv/values/heavy.hpp"
 #include "pqkv/values/integer.hpp"

@@ -234,6 +234,8 @@ TEST_CASE("fit turns everything on, and single parameters overrule it") {
   CHECK(keys("pq8:fit=64") == FitOptions{64, true, true, Rotation::learned, true, true});
   CHECK(keys("pq8:run=64:centre=1:metric=1:rotate=opq:importance=1:mass=1") == keys("pq8:fit=64"));
   CHECK(keys("pq4:fit=128:run=32:mass=0:rotate=deal") == FitOptions{32, true, true, Rotation::dealt, true, false});
+  CHECK(keys("pq8:fit=64:gain=1") == FitOptions{64, true, true, Rotation::learned, true, false, true});
+  CHECK(values("pq4:gain=1") == FitOptions{.gain = true});
   CHECK(keys("pq4:stages=2:fit=64") == FitOptions{64, true, true, Rotation::learned, true, false});
   CHECK(values("pq8:fit=1") == FitOptions{0, true, true, Rotation::learned, true, false});
   CHECK(values("pq4:fit=1:centre=0") == FitOptions{0, false, true, Rotation::learned, true, false});

@@ -77,6 +77,9 @@ inline std::vector<AnyKeys> key_policies(std::size_t dim) {
     spaced(Pq4Keys::make(random_codebook(dim, dim / 2, 16)).value(), choice);
   }
   sparse(Kivi2Keys::make(dim).value(), 5);
+  policies.emplace_back(GainedKeys<Pq8Keys>::make(Pq8Keys::make(random_codebook(dim, dim / 4, 256)).value()).value());
+  spaced(GainedKeys<Pq4Keys>::make(Pq4Keys::make(random_codebook(dim, dim / 4, 16)).value()).value(),
+         space_choices(dim, true)[2]);
   spaced(SparseKeys<Nuq2Keys>::make(Nuq2Keys::make(random_codebook(dim, dim, 4)).value()).value(), space_choices(dim, true)[2]);
   spaced(ExactKeys(dim, ScalarType::f32), space_choices(dim, true).back());
   spaced(Kivi2Keys::make(dim, IntegerFit::least_error).value(), space_choices(dim, true)[2]);
@@ -144,6 +147,9 @@ inline std::vector<AnyValues> value_policies(std::size_t dim) {
   policies.emplace_back(HeavyValues<Turbo2Values>::make(Turbo2Values::make(dim).value(), 3).value());
   policies.emplace_back(HeavyValues<Int2Values>::make(Int2Values::make(dim, 16).value(), 16).value());
   sparse(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value(), 5);
+  policies.emplace_back(GainedValues<Pq8Values>::make(Pq8Values::make(random_codebook(dim, dim / 4, 256)).value()).value());
+  spaced(GainedValues<Pq4Values>::make(Pq4Values::make(random_codebook(dim, dim / 4, 16)).value()).value(),
+         space_choices(dim, false)[0]);
   spaced(Int8Values::make(dim, 16).value(), space_choices(dim, false).back());
   spaced(Turbo4Values::make(dim).value(), space_choices(dim, false)[0]);
   return policies;

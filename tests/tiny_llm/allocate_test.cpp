@@ -17,7 +17,8 @@ std::string specs_of(const Outcome& outcome) {
 TEST_CASE("allocated specs keep to the budget, and perplexity takes them") {
   const Files in;
   const Words ladder = {"--cache", "k=pq4:m=4,v=pq4:m=4,sinks=2,recent=4", "--cache", "k=pq4:m=8,v=int4:g=16,sinks=2,recent=4"};
-  const Words allocate = in.command("allocate") + ladder + Words{"--calibration", in.path("calibration.npy"), "--code-waiting", "1"};
+  const Words by_rule = in.command("allocate") + ladder;
+  const Words allocate = by_rule + Words{"--calibration", in.path("calibration.npy"), "--code-waiting", "1"};
   const auto judged = [&](const std::string& specs) {
     const std::string json = in.path("out.json");
     const Outcome scored = tiny(in.command("perplexity", "evaluation.npy") +
@@ -41,20 +42,31 @@ TEST_CASE("allocated specs keep to the budget, and perplexity takes them") {
     CHECK(field(figures, "bits_all_told") <= bits);
     CHECK(field(figures, "bits_all_told") > exact + rest);
   }
-  // The rules: keys of both layers and values of the first, 2 and (6 + 1) / 2 bits; or both sides of the first layer, 4 and 1.
+  // Measured on two chunks, trained on the other two.
+  CHECK(tiny(allocate + Words{"--bits", "3", "--chunks", "2"}).code == 0);
+  // The rules, which need no text: keys of both layers and values of the first, 2 and (6 + 1) / 2 bits; or both sides of the first layer, 4 and 1.
   const std::string coarse = "k=pq4:m=4,v=pq4:m=4,sinks=2,recent=4", fine = "k=pq4:m=8,v=int4:g=16,sinks=2,recent=4";
   const std::string keys = "k=pq4:m=8,v=pq4:m=4,sinks=2,recent=4";
   const auto ruled = [&](const char* rule, double bits) {
-    const Outcome ruling = tiny(allocate + Words{"--bits", std::to_string(exact + rest * bits + 1e-5), "--rule", rule});
+    const Outcome ruling = tiny(by_rule + Words{"--bits", std::to_string(exact + rest * bits + 1e-5), "--rule", rule});
     INFO(ruling.err);
     REQUIRE(ruling.code == 0);
     return specs_of(ruling);
   };
   CHECK(ruled("asymmetric", 2.75) == fine + ";" + fine + ";" + keys + ";" + keys);
   CHECK(ruled("boundary", 2.5) == fine + ";" + fine + ";" + coarse + ";" + coarse);
-  CHECK(specs_of(tiny(allocate + Words{"--bits", "9", "--rule", "norms"})) == fine + ";" + fine + ";" + fine + ";" + fine);
+  CHECK(specs_of(tiny(by_rule + Words{"--bits", "9", "--rule", "norms"})) == fine + ";" + fine + ";" + fine + ";" + fine);
 
   refused(allocate + Words{"--bits", "1"}, "1.000000 bits per element for 8 slots: the smallest formats take 2.453125");
+  // What is fitted in front of codes takes no bits, and nothing is trained to know.
+  const Words fitted = {"--cache", "k=pq4:m=4:run=32:centre=1:rotate=opq,v=pq4:m=4:fit=1,sinks=2,recent=4",
+                        "--cache", "k=nuq2:run=32:centre=1,v=int4:g=16:centre=1,sinks=2,recent=4"};
+  const Outcome ruling = tiny(in.command("allocate") + fitted + Words{"--rule", "boundary", "--bits", "3"});
+  INFO(ruling.err);
+  CHECK(ruling.code == 0);
+  CHECK(ruling.out.find("2.45") != std::string::npos);
+
+  refused(by_rule + Words{"--bits", "9"}, "--calibration is missing");
   refused(allocate + Words{"--bits", "9", "--rule", "best"}, "--rule best: choose measured, norms, asymmetric or boundary");
   refused(allocate + Words{"--bits", "9", "--chunks", "4"}, "--chunks 4: the calibration text has 4, some of them to train on");
   refused(in.command("allocate") + Words{"--cache", coarse + ";" + coarse, "--bits", "9"}, "a choice is one spec for all heads");

@@ -50,6 +50,9 @@ TEST_CASE("importance is the root of the squared attention that a row receives i
   for (std::size_t t = 0; t < count; ++t) {
     CHECK(std::fabs(static_cast<double>(weights[t]) - (expected[t] / mean + 0.01) / 1.01) < weight_tolerance * (1 + expected[t] / mean));
   }
+  std::vector<float> apart(count * 20);  // keys 20 floats apart
+  for (std::size_t t = 0; t < count; ++t) std::copy_n(keys.data() + t * dim, dim, apart.data() + t * 20);
+  CHECK(attention_importance({queries.data(), count * group, dim}, group, {apart.data(), count, dim, 20}, positions).value() == weights);
   const auto bad = attention_importance({queries.data(), 20, dim}, group, {keys.data(), count, dim}, positions);
   REQUIRE_FALSE(bad.has_value());
   CHECK(bad.error().message.find("20 queries of dim 16 in groups of 2 and 150 positions for 150 keys of dim 16") != std::string::npos);

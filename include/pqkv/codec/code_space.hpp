@@ -6,6 +6,7 @@
 //   A       any invertible matrix: the queries' metric, a rotation that balances the subspaces.
 // A query becomes  A⁻ᵀ·R(−o)·q, and a score is that times x, plus (R(−o)·q)·R(s−o)·μ: exact in what was stored.
 // Values have neither R nor positions: x = A·(v − μ), and a weighted sum is A⁻¹·Σ + μ·(sum of the weights).
+// Where lengths are kept apart (codec/gain.hpp), A makes the root mean square of them 1, and a codebook is of x/‖x‖.
 #pragma once
 
 #include <algorithm>
@@ -34,6 +35,7 @@ struct CodeSpaceParts {
   std::vector<float> inverse;      ///< A⁻¹
   std::vector<float> term_rows;    ///< [run_tokens][rank]: R(j)·μ ≈ Σ_r term_rows[j][r]·term_basis[r]
   std::vector<float> term_basis;   ///< [rank][dim]
+  bool unit_length = false;        ///< the codebook is of rows of length 1, their lengths apart: for formats with a gain
 };
 
 class CodeSpace {
@@ -78,7 +80,7 @@ class CodeSpace {
   /// Equal for equal parts; with the codebook's id it says what codes mean.
   [[nodiscard]] std::uint64_t id() const noexcept {
     Fingerprint fingerprint;
-    fingerprint.add(parts_.rope.pairing() == RopePairing::half_split ? 1u : 0u);
+    fingerprint.add((parts_.rope.pairing() == RopePairing::half_split ? 1u : 0u) | (parts_.unit_length ? 2u : 0u));
     for (const double frequency : parts_.rope.frequencies()) fingerprint.add(std::bit_cast<std::uint64_t>(frequency));
     fingerprint.add(parts_.run_tokens);
     for (const auto* part : {&parts_.mean, &parts_.forward, &parts_.inverse, &parts_.term_rows, &parts_.term_basis}) {

@@ -23,8 +23,11 @@ struct FitOptions {
   Rotation rotation = Rotation::none;
   bool importance = false;     ///< errors count by the attention that rows received in calibration
   bool mass = false;           ///< keys: tables add what a cloud of keys gains in softmax over its centroid
+  bool gain = false;           ///< rows are coded at unit length, each one's length apart (codec/gain.hpp)
 
-  [[nodiscard]] bool any() const noexcept { return run_tokens != 0 || centre || metric || rotation != Rotation::none || importance || mass; }
+  [[nodiscard]] bool any() const noexcept {
+    return run_tokens != 0 || centre || metric || rotation != Rotation::none || importance || mass || gain;
+  }
   [[nodiscard]] bool operator==(const FitOptions&) const noexcept = default;
 };
 

@@ -41,7 +41,8 @@ template <ByteSink Sink>
     ByteWriter space;
     space.put(codebook.space()->id());
     space.put(std::uint64_t{parts.run_tokens});
-    space.put(std::uint64_t{parts.rope.pairing() == RopePairing::half_split ? 1u : 0u});
+    const bool half_split = parts.rope.pairing() == RopePairing::half_split;
+    space.put(std::uint64_t{(half_split ? 1u : 0u) | (parts.unit_length ? 2u : 0u)});
     space.put(std::uint64_t{parts.rope.frequencies().size()});
     space.put_all(std::span(parts.rope.frequencies()));
     for (const auto* part : {&parts.mean, &parts.forward, &parts.inverse, &parts.term_rows, &parts.term_basis}) {
@@ -83,7 +84,9 @@ template <ByteSource Source>
     parts.dim = shape.dim;
     const auto space_id = archive.template get<std::uint64_t>();
     parts.run_tokens = archive.template get<std::uint64_t>();
-    const auto pairing = archive.template get<std::uint64_t>() != 0 ? RopePairing::half_split : RopePairing::adjacent;
+    const auto flags = archive.template get<std::uint64_t>();
+    parts.unit_length = (flags & 2u) != 0;
+    const auto pairing = (flags & 1u) != 0 ? RopePairing::half_split : RopePairing::adjacent;
     parts.rope = Rope(archive.template get_all<double>(archive.template get<std::uint64_t>()), pairing);
     for (auto* part : {&parts.mean, &parts.forward, &parts.inverse, &parts.term_rows, &parts.term_basis}) {
       *part = archive.template get_all<float>(archive.template get<std::uint64_t>());

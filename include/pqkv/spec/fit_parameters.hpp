@@ -18,8 +18,8 @@ namespace pqkv::inline PQKV_ABI::detail {
   return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
 }
 
-inline constexpr std::string_view fitted_key_parameters = "m stages fit run centre metric rotate importance mass";
-inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance heavy";
+inline constexpr std::string_view fitted_key_parameters = "m stages fit run centre metric rotate importance mass gain";
+inline constexpr std::string_view fitted_value_parameters = "m stages fit centre metric rotate importance gain heavy";
 /// Of formats without centroids.
 inline constexpr std::string_view space_key_parameters = "run centre";
 inline constexpr std::string_view space_value_parameters = "centre heavy";
@@ -33,7 +33,8 @@ inline constexpr std::string_view space_value_parameters = "centre heavy";
   return *tokens;
 }
 
-/// What a format asks to be fitted in front of its codebook. `fit` turns everything on; single parameters overrule it.
+/// What a format asks to be fitted in front of its codebook. `fit` turns on all that takes no bits; single parameters overrule
+/// it.
 [[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
   FitOptions fit;
   if (const std::string* text = spec.find("fit")) {
@@ -54,7 +55,7 @@ inline constexpr std::string_view space_value_parameters = "centre heavy";
     fit.run_tokens = *run;
   }
   for (const auto& [name, out] : {std::pair{"centre", &fit.centre}, {"metric", &fit.metric}, {"importance", &fit.importance},
-                                  {"mass", &fit.mass}}) {
+                                  {"mass", &fit.mass}, {"gain", &fit.gain}}) {
     const std::string* text = spec.find(name);
     if (text == nullptr) continue;
     const auto on = parse_switch(*text, name);

@@ -41,9 +41,11 @@ template <std::size_t centroids, bool keys>
   const auto fit = parse_fit(spec, keys);
   if (!fit) return fit.error();
   request.fit = *fit;
-  if (request.shape.stages > 1 && request.fit.mass) {
+  if ((request.shape.stages > 1 || request.fit.gain) && request.fit.mass) {
     if (spec.find("mass") != nullptr) {
-      return Error{Errc::invalid_parameter, message(spec.name, ": mass=1: sums of centroids have no mass correction")};
+      return Error{Errc::invalid_parameter,
+                   message(spec.name, ": mass=1: ", request.fit.gain ? "centroids with a gain" : "sums of centroids",
+                           " have no mass correction")};
     }
     request.fit.mass = false;
   }
@@ -86,12 +88,17 @@ template <bool keys>
   return std::optional(CodebookRequest{shape, *fit});
 }
 
-/// The format itself, or behind the codebook's space.
-template <class Any, class Concrete, template <class> class Spaced>
+/// The format itself, or with a gain, or behind the codebook's space.
+template <class Any, class Concrete, template <class> class Gained, template <class> class Spaced>
 [[nodiscard]] Result<Any> make_pq(const FormatSpec&, std::size_t, std::shared_ptr<const Codebook> codebook) {
   const auto space = codebook->space();
   auto made = Concrete::make(std::move(codebook));
   if (!made) return made.error();
+  if (space != nullptr && space->parts().unit_length) {
+    auto gained = Gained<Concrete>::make(std::move(*made));
+    if (!gained) return gained.error();
+    return in_space<Any, Spaced>(std::move(*gained), space);
+  }
   return in_space<Any, Spaced>(std::move(*made), space);
 }
 

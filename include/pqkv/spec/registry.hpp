@@ -34,13 +34,13 @@ struct Format {
        detail::make_exact<AnyKeys, ExactKeys>},
       {"pq8", "m=N subspaces (default dim/8), stages=N; fitted", "256 centroids per subspace, float tables (LOOKAT)",
        detail::fitted_key_parameters,
-       detail::pq_codebook<256, true>, detail::make_pq<AnyKeys, Pq8Keys, SpacedKeys>},
+       detail::pq_codebook<256, true>, detail::make_pq<AnyKeys, Pq8Keys, GainedKeys, SpacedKeys>},
       {"pq6", "m=N subspaces (default dim/8), stages=N; fitted", "64 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
-       detail::pq_codebook<64, true>, detail::make_pq<AnyKeys, Pq6Keys, SpacedKeys>},
+       detail::pq_codebook<64, true>, detail::make_pq<AnyKeys, Pq6Keys, GainedKeys, SpacedKeys>},
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted", "16 centroids per subspace, 8-bit tables in registers",
        detail::fitted_key_parameters,
-       detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, SpacedKeys>},
+       detail::pq_codebook<16, true>, detail::make_pq<AnyKeys, Pq4Keys, GainedKeys, SpacedKeys>},
       {"kivi8", "search=1, run, centre", "8 bits, scale and offset per channel and block of 32 tokens",
        detail::kivi_parameters, detail::space_codebook<true>, detail::make_kivi<Kivi8Keys>},
       {"kivi4", "search=1, run, centre", "4 bits, scale and offset per channel and block of 32 tokens",
@@ -85,10 +85,10 @@ struct Format {
        detail::make_integer<2>},
       {"pq8", "m=N subspaces (default dim/8), stages=N; fitted, heavy=N", "256 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
-       detail::pq_codebook<256, false>, detail::make_pq<AnyValues, Pq8Values, SpacedValues>},
+       detail::pq_codebook<256, false>, detail::make_pq<AnyValues, Pq8Values, GainedValues, SpacedValues>},
       {"pq4", "m=N subspaces (default dim/4), stages=N; fitted, heavy=N", "16 centroids per subspace, summed in buckets",
        detail::fitted_value_parameters,
-       detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, SpacedValues>},
+       detail::pq_codebook<16, false>, detail::make_pq<AnyValues, Pq4Values, GainedValues, SpacedValues>},
       {"q8_0", spaced_values, "ggml's q8_0: 8 bits, a scale per token and 32 channels", detail::space_value_parameters,
        detail::space_codebook<false>, detail::make_plain<AnyValues, Q8Values, SpacedValues>},
       {"q4_0", spaced_values, "ggml's q4_0: 4 bits, a scale per token and 32 channels", detail::space_value_parameters,
@@ -167,6 +167,10 @@ template <class Any>
     return Error{Errc::invalid_parameter, message("format '", spec.name, "' asks for centre=", fit.centre ? 1 : 0,
                                                   ", and its codebook's space has ", fit.centre ? "no mean" : "a mean")};
   }
+  if (space->parts().unit_length != fit.gain) {
+    return Error{Errc::invalid_parameter, message("format '", spec.name, "' asks for gain=", fit.gain ? 1 : 0,
+                                                  ", and its codebook is ", fit.gain ? "not of" : "of", " rows of unit length")};
+  }
   return {};
 }
 
@@ -239,6 +243,7 @@ template <class Any>
           "  rotate=…                      none | deal (pairs dealt by variance) | hadamard | balance (principal axes dealt by\n"
           "                                variance) | opq (learned) | auto (what errs least)\n"
           "  importance=1                  errors count by the attention that rows received in calibration\n"
+          "  gain=1                        lengths of rows apart from codes: 8 bits per token (not part of fit)\n"
           "  mass=1                        keys: centroids gain what a cloud of keys has over its centre in softmax\n";
   return text;
 }

@@ -112,6 +112,16 @@ inline void fit_mean(const FitSamples& samples, CodeSpaceParts& parts) {
       (solver.eigenvectors() * roots.cwiseSqrt().asDiagonal() * solver.eigenvectors().transpose()).cast<float>());
 }
 
+/// Rows of length 1, each weighing as the square of what it had: the error of a row is its length times that of its shape.
+inline void to_unit_length(RowMatrix& rows, std::vector<float>& weights) {
+  weights.resize(static_cast<std::size_t>(rows.rows()), 1.0f);
+  for (Eigen::Index r = 0; r < rows.rows(); ++r) {
+    const float length = rows.row(r).norm();
+    weights[static_cast<std::size_t>(r)] *= length * length;
+    if (length > 0) rows.row(r) /= length;
+  }
+}
+
 }  // namespace detail
 
 /// What fitting decided.
@@ -122,7 +132,8 @@ struct FitReport {
 
 struct FittedSpace {
   std::shared_ptr<const CodeSpace> space;
-  RowMatrix rows;  ///< the samples in it
+  RowMatrix rows;  ///< the samples in it; of unit length where it has lengths apart
+  std::vector<float> weights;  ///< how much each row counts; empty: all alike
   RotationChoice rotation;
 };
 
@@ -149,20 +160,28 @@ struct FittedCodebook : TrainedCodebook {
     forward = detail::square_root(given ? samples.value_metric : detail::query_metric(samples, parts, random));
     rows = rows_through(forward, rows);
   }
-  const auto weights = options.importance ? samples.importance : std::span<const float>();
+  std::vector<float> weights;
+  if (options.importance) weights.assign(samples.importance.begin(), samples.importance.end());
+  if (options.gain) {
+    const float typical = std::sqrt(std::max(rows.squaredNorm() / static_cast<float>(rows.rows()), 1e-30f));
+    forward /= typical;
+    rows /= typical;
+    detail::to_unit_length(rows, weights);
+    parts.unit_length = true;
+  }
   RotationChoice rotation = choose_rotation(rows, parts.rope, shape, options.rotation, random.next(), weights);
   if (rotation.chosen != Rotation::none) {
     forward = rotation.matrix * forward;
     rows = rows_through(rotation.matrix, rows);
   }
-  if (options.metric || rotation.chosen != Rotation::none) {
+  if (options.metric || options.gain || rotation.chosen != Rotation::none) {
     const RowMatrix inverse = forward.cast<double>().inverse().cast<float>();
     parts.forward.assign(forward.data(), forward.data() + forward.size());
     parts.inverse.assign(inverse.data(), inverse.data() + inverse.size());
   }
   auto space = CodeSpace::make(std::move(parts));
   if (!space) return space.error();
-  return FittedSpace{std::move(*space), std::move(rows), std::move(rotation)};
+  return FittedSpace{std::move(*space), std::move(rows), std::move(weights), std::move(rotation)};
 }
 
 /// A codebook in the space that the options ask for, with its mass correction; plain train_codebook when they ask for
@@ -187,7 +206,7 @@ struct FittedCodebook : TrainedCodebook {
     return fitted;
   }
   TrainOptions weighted = options;
-  if (fit.importance) weighted.weights = samples.importance;
+  if (!space->weights.empty()) weighted.weights = space->weights;
   const std::vector<float>& start = space->rotation.centroids;
   if (options.start.empty() && start.size() == shape.dim * shape.centroids) weighted.start = start;
   auto trained = train_codebook({space->rows.data(), samples.rows.count, shape.dim}, shape, weighted);

@@ -3,8 +3,6 @@
 // squared errors therefore count with Σ p_t² over the queries that see the token.
 #pragma once
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,7 +11,7 @@
 
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
-#include "pqkv/train/metric.hpp"
+#include "pqkv/isa/select.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
@@ -28,30 +26,34 @@ namespace pqkv::inline PQKV_ABI {
                                               keys.dim)};
   }
   if (scale == 0) scale = 1.0f / std::sqrt(static_cast<float>(keys.dim));
-  using Map = Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>>;
-  const auto map = [](FloatRows rows, std::size_t first, std::size_t count) {
-    return Map(rows.row(first), static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(rows.dim),
-               Eigen::OuterStride<>(static_cast<Eigen::Index>(rows.stride)));
-  };
-  constexpr std::size_t batch = 64;  // tokens whose queries are scored at once
+  const isa::KernelSet& kernels = isa::best();
+  const std::size_t dim = keys.dim;
+  std::vector<float> plain;  // keys one behind the other
+  if (keys.stride != dim) {
+    for (std::size_t t = 0; t < keys.count; ++t) plain.insert(plain.end(), keys.row(t), keys.row(t) + dim);
+  }
+  const float* rows = plain.empty() ? keys.row(0) : plain.data();
+  constexpr std::size_t batch = 16;  // tokens whose queries are scored at once
+  std::vector<float> scaled(batch * group * dim), scores, squares;
   std::vector<double> sums(keys.count);
   for (std::size_t begin = 0; begin < keys.count;) {
     std::size_t end = begin + 1;
     while (end < keys.count && positions[end] > positions[end - 1]) ++end;
     for (std::size_t token = begin; token < end; token += batch) {
-      const std::size_t tokens = std::min(batch, end - token);
-      RowMatrix scores = scale * (map(queries, token * group, tokens * group) *
-                                  map(keys, begin, token + tokens - begin).transpose());
+      const std::size_t tokens = std::min(batch, end - token), seen = token + tokens - begin;
       for (std::size_t q = 0; q < tokens * group; ++q) {
-        auto seen = scores.row(static_cast<Eigen::Index>(q)).head(static_cast<Eigen::Index>(token + q / group + 1 - begin)).array();
-        const float most = seen.maxCoeff();
-        seen = (seen - most).exp();
-        const float all = seen.sum();
-        for (Eigen::Index t = 0; t < seen.size(); ++t) {
-          const double weight = static_cast<double>(seen[t] / all);
-          sums[begin + static_cast<std::size_t>(t)] += weight * weight;
-        }
+        for (std::size_t d = 0; d < dim; ++d) scaled[q * dim + d] = scale * queries.row(token * group + q)[d];
       }
+      scores.resize(tokens * group * seen);
+      kernels.dot_f32(rows + begin * dim, seen, dim, scaled.data(), tokens * group, scores.data(), seen);
+      squares.assign(seen, 0.0f);
+      for (std::size_t q = 0; q < tokens * group; ++q) {
+        float* weights = scores.data() + q * seen;
+        const std::size_t count = token + q / group + 1 - begin;
+        const float share = 1.0f / kernels.exponential(weights, count, kernels.maximum(weights, count));
+        for (std::size_t t = 0; t < count; ++t) squares[t] += share * weights[t] * (share * weights[t]);
+      }
+      for (std::size_t t = 0; t < seen; ++t) sums[begin + t] += static_cast<double>(squares[t]);
     }
     begin = end;
   }

@@ -41,11 +41,12 @@ struct RefineOptions {
     rows = rows_through(Eigen::Map<const RowMatrix>(space->parts().forward.data(), dim, dim), rows);
   }
   const auto count = samples.rows.count;
+  std::vector<float> weights(samples.importance.begin(), samples.importance.end());
+  if (space != nullptr && space->parts().unit_length) detail::to_unit_length(rows, weights);
   double mass = 0;
-  for (const float weight : samples.importance) mass += static_cast<double>(weight);
+  for (const float weight : weights) mass += static_cast<double>(weight);
   const auto weight = [&](std::size_t r) {  // 1 on average
-    return samples.importance.empty() || mass <= 0 ? 1.0
-                                                   : static_cast<double>(samples.importance[r]) * static_cast<double>(count) / mass;
+    return weights.empty() || mass <= 0 ? 1.0 : static_cast<double>(weights[r]) * static_cast<double>(count) / mass;
   };
 
   const float* first = start.centroids(0);
