@@ -94,13 +94,14 @@ inline constexpr std::size_t max_stretch = 256;
 /// first … first + blocks − 1 one behind the other, as kernels want them, and a gain per token. Copying codes costs less than
 /// calling a kernel for every block.
 template <class Visit>
-void for_each_stretch(const std::byte* data, std::size_t blocks, std::size_t code_bytes, const Visit& visit) noexcept {
+void for_each_stretch(BlockSpan span, std::size_t code_bytes, const Visit& visit) noexcept {
   alignas(64) std::byte codes[8192];
   float gains[max_stretch];
   const std::size_t at_once = std::clamp<std::size_t>(sizeof codes / code_bytes, 1, max_stretch / block_tokens);
-  for (std::size_t first = 0; first < blocks; first += at_once) {
-    const std::size_t count = std::min(at_once, blocks - first);
-    const std::byte* block = data + first * (code_bytes + block_tokens);
+  for (std::size_t first = 0; first < span.blocks(); first += at_once) {
+    const std::size_t count = std::min(at_once, span.blocks() - first), begin = first * (code_bytes + block_tokens);
+    span.ask_ahead(begin, count * (code_bytes + block_tokens));
+    const std::byte* block = span.data + begin;
     const std::byte* together = count == 1 ? block : codes;
     for (std::size_t b = 0; b < count; ++b, block += code_bytes + block_tokens) {
       if (count != 1) std::memcpy(codes + b * code_bytes, block, code_bytes);

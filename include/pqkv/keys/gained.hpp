@@ -75,7 +75,7 @@ class GainedKeys {
   void turn(QueryTable& table, std::int64_t origin) const noexcept { inner_.turn(table.inner, origin); }
 
   void score(const QueryTable& table, BlockSpan span, float* scores, std::size_t stride) const noexcept {
-    for_each_stretch(span.data, span.blocks(), inner_.block_bytes(),
+    for_each_stretch(span, inner_.block_bytes(),
                      [&](std::size_t first, std::size_t blocks, const std::byte* codes, const float* gains) {
                        const std::size_t tokens = blocks * block_tokens;
                        float* mine = scores + first * block_tokens;

@@ -71,7 +71,7 @@ class GainedValues {
   }
   void rescale(WeightedSum& sum, const float* factors) const noexcept { inner_.rescale(sum.inner, factors); }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
-    for_each_stretch(span.data, span.blocks(), inner_.block_bytes(),
+    for_each_stretch(span, inner_.block_bytes(),
                      [&](std::size_t first, std::size_t blocks, const std::byte* codes, const float* gains) {
                        const std::size_t before = first * block_tokens;
                        const std::size_t tokens = std::min(blocks * block_tokens, span.tokens - before);
