@@ -11,7 +11,7 @@ using namespace pqkv::test;
 
 namespace {
 
-constexpr double attention_tolerance = 2e-3;  // float sums, 15-bit weights
+constexpr double attention_tolerance = 5e-3;  // weights of integer values are rounded to 8 bits (isa/kernels.hpp)
 constexpr double table_tolerance = 3e-2;      // pq4 keys: 8-bit tables move scores by some thousandths
 constexpr double exact_tolerance = 2e-5;      // exact rows; angles in float
 

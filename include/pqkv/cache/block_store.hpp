@@ -192,13 +192,13 @@ class BlockStore {
     std::size_t used = 0;      // slots that this sequence has ever filled; others may see them
     bool held = true;          // keep_only: some run has a block here
     bool opened_here = false;  // of all who hold the page, this one may fill slots behind `used`
-    Buffer<std::uint32_t> dead;
+    Buffer<std::uint32_t> dead;  // of every block of the page
   };
 
   /// The number behind the last block of a page.
   [[nodiscard]] std::size_t end_of(std::size_t page) const noexcept {
     const std::size_t end = page + 1 == entries_.size() ? blocks_ : entries_[page + 1].first;
-    return std::min(end, entries_[page].first + entries_[page].page.blocks());
+    return std::min(end, entries_[page].first + entries_[page].dead.size());
   }
   [[nodiscard]] bool holds(std::size_t page, std::size_t block) const noexcept {
     return page < entries_.size() && block >= entries_[page].first && block < end_of(page);
@@ -207,7 +207,7 @@ class BlockStore {
     const Entry& entry = entries_[page];
     const std::size_t slot = block - entry.first;
     return {entry.page.data() + slot * bytes_.key,
-            entry.page.data() + bytes_.values_offset(entry.page.blocks()) + slot * bytes_.value,
+            entry.page.data() + bytes_.values_offset(entry.dead.size()) + slot * bytes_.value,
             entry.dead.data() + slot, end_of(page) - block};
   }
 

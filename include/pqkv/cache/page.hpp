@@ -46,15 +46,13 @@ struct BlockBytes {
 class PageRef {
  public:
   PageRef() = default;
-  PageRef(const PageRef& other) noexcept : page_(other.page_), data_(other.data_), blocks_(other.blocks_) {
+  PageRef(const PageRef& other) noexcept : page_(other.page_), data_(other.data_) {
     if (page_ != nullptr) page_->references.fetch_add(1, std::memory_order_relaxed);
   }
-  PageRef(PageRef&& other) noexcept
-      : page_(std::exchange(other.page_, nullptr)), data_(other.data_), blocks_(other.blocks_) {}
+  PageRef(PageRef&& other) noexcept : page_(std::exchange(other.page_, nullptr)), data_(other.data_) {}
   PageRef& operator=(PageRef other) noexcept {
     std::swap(page_, other.page_);
     std::swap(data_, other.data_);
-    std::swap(blocks_, other.blocks_);
     return *this;
   }
   ~PageRef() {
@@ -69,7 +67,7 @@ class PageRef {
     PageRef made;
     made.page_ = new (std::nothrow) Page;
     if (made.page_ == nullptr) return made;
-    made.blocks_ = blocks;
+    made.page_->blocks = blocks;
     made.page_->bytes = bytes;
     if (source == nullptr) {
       if (made.page_->heap.grow(bytes)) made.data_ = made.page_->heap.data();
@@ -87,7 +85,7 @@ class PageRef {
     PageRef made;
     made.page_ = new (std::nothrow) Page;
     if (made.page_ == nullptr) return made;
-    made.blocks_ = blocks;
+    made.page_->blocks = blocks;
     made.page_->bytes = bytes;
     made.data_ = const_cast<std::byte*>(data);
     made.page_->keeper = std::move(keeper);
@@ -97,7 +95,7 @@ class PageRef {
 
   explicit operator bool() const noexcept { return page_ != nullptr; }
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
-  [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
+  [[nodiscard]] std::size_t blocks() const noexcept { return page_->blocks; }
   [[nodiscard]] std::size_t bytes() const noexcept { return page_->bytes; }
   [[nodiscard]] bool read_only() const noexcept { return page_->read_only; }
   /// Whether nobody else holds the page. Once true it stays true until this reference is copied.
@@ -106,6 +104,7 @@ class PageRef {
  private:
   struct Page {
     std::atomic<std::size_t> references{1};
+    std::size_t blocks = 0;
     std::size_t bytes = 0;
     bool read_only = false;
     Buffer<std::byte> heap;
@@ -113,9 +112,7 @@ class PageRef {
     std::shared_ptr<const void> keeper;
   };
   Page* page_ = nullptr;
-  // Here as well, so that readers of a long sequence do not wait for a line of the heap per page.
-  std::byte* data_ = nullptr;
-  std::size_t blocks_ = 0;
+  std::byte* data_ = nullptr;  // here, so that readers of a long sequence do not wait for a line of the heap per page
 };
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -84,6 +84,11 @@ inline void store_scores(__m256i whole_u16x16, __m256i odd_u16x16, __m256 scale,
   _mm256_storeu_ps(scores + 8, _mm256_fmadd_ps(high, scale, bias));
 }
 
+/// 16 bytes of each of two subspaces, or of the last one.
+inline __m256i load_subspaces(const std::uint8_t* bytes, bool pair) noexcept {
+  return pair ? load_bytes(bytes) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+}
+
 /// `together` blocks for `queries` queries. Bytes are summed in 16-bit lanes without unpacking: once as they are (even byte +
 /// 256·odd byte, modulo 2¹⁶) and once shifted (odd byte alone).
 template <std::size_t together, std::size_t queries>
@@ -97,23 +102,17 @@ inline void pq4_blocks(const std::uint8_t* blocks, std::size_t subspaces, const 
   const __m256i nibble = _mm256_set1_epi8(15);
   for (std::size_t s = 0; s < subspaces; s += 2) {
     const bool pair = s + 2 <= subspaces;
-    __m256i table_u8x32[queries];
-    PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
-      const std::uint8_t* entries = tables + (q * subspaces + s) * 16;
-      table_u8x32[q] = pair ? load_bytes(entries)
-                            : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
-    }
     PQKV_UNROLL for (std::size_t b = 0; b < together; ++b) {
       const std::uint8_t* codes = blocks + (b * subspaces + s) * 16;
       if (s % 4 == 0) prefetch(codes, 64, ahead);
-      const __m256i codes_u8x32 =
-          pair ? load_bytes(codes) : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+      const __m256i codes_u8x32 = load_subspaces(codes, pair);
       const __m256i low_u8x32 = _mm256_and_si256(codes_u8x32, nibble);
       const __m256i high_u8x32 = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, 4), nibble);
       PQKV_UNROLL for (std::size_t q = 0; q < queries; ++q) {
         __m256i* sums = sums_u16x16[b * queries + q];
-        const __m256i first = _mm256_shuffle_epi8(table_u8x32[q], low_u8x32);
-        const __m256i second = _mm256_shuffle_epi8(table_u8x32[q], high_u8x32);
+        const __m256i table_u8x32 = load_subspaces(tables + (q * subspaces + s) * 16, pair);
+        const __m256i first = _mm256_shuffle_epi8(table_u8x32, low_u8x32);
+        const __m256i second = _mm256_shuffle_epi8(table_u8x32, high_u8x32);
         sums[0] = _mm256_add_epi16(sums[0], first);
         sums[1] = _mm256_add_epi16(sums[1], _mm256_srli_epi16(first, 8));
         sums[2] = _mm256_add_epi16(sums[2], second);
