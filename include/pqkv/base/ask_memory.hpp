@@ -8,7 +8,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// Asks memory for bytes that will be read soon; they need not be anybody's. Into the second-level cache: what goes to the
-/// first waits for one of its few line buffers.
+/// first waits for one of its few line buffers, and is read at half the pace.
 inline void ask_memory(const void* first, std::size_t bytes) noexcept {
   for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(first) + i, 0, 2);
 }

@@ -12,8 +12,9 @@
 //
 //   block: | lengths f16 [32 tokens] | codes: dim units of 32, which coordinate and token follows from `Order` |
 //
-// (or the same of fewer rows, with the last unit filled up.) bits + 16/dim bits per element all told. Keys are scored channel after channel and values summed token after token, so keys
-// have their units by channels and values by tokens: no unit is ever part empty, whatever the dim.
+// bits + 16/dim bits per element all told. Keys are scored channel after channel and values summed token after token, so keys
+// have their units by channels and values by tokens: no unit is ever part empty, whatever the dim. (A block of fewer rows than
+// 32 has its last unit filled up.)
 #pragma once
 
 #include <algorithm>
@@ -74,6 +75,8 @@ class RotatedLevels {
 
   [[nodiscard]] std::size_t dim() const noexcept { return rotation_.dim(); }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return lengths_bytes() + units() * unit_bytes<bits>; }
+  /// Units of codes in a block.
+  [[nodiscard]] std::size_t units() const noexcept { return (rows_ * dim() + unit_codes - 1) / unit_codes; }
   [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
   [[nodiscard]] std::string describe() const {
     return seed_ == default_seed ? std::string(name) : message(name, ":seed=", seed_);
@@ -137,7 +140,6 @@ class RotatedLevels {
   RotatedLevels(std::size_t dim, std::uint64_t seed, std::size_t rows) : rotation_(dim, seed), seed_(seed), rows_(rows) {}
 
   [[nodiscard]] std::size_t lengths_bytes() const noexcept { return rows_ * sizeof(f16); }
-  [[nodiscard]] std::size_t units() const noexcept { return (rows_ * dim() + unit_codes - 1) / unit_codes; }
   [[nodiscard]] static std::uint8_t nearest(float x) noexcept {
     std::uint8_t code = 0;
     for (std::size_t i = 1; i < levels.size(); ++i) {

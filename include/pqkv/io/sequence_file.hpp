@@ -5,7 +5,8 @@
 // taken in other pieces: equal to rounding. Between instruction sets tables and exponentials, which are floats, round apart.)
 //
 // Per head four sections: "head" (formats, options, counts), "runs" (runs and erased tokens), "exct" (exact rows, and the
-// saliency of the recent ones where a format asks for it), "page" (pages as BlockStore has them, the last one shorter). Loading builds a new object, so it is all or nothing.
+// saliency of the recent ones where a format asks for it), "page" (pages as BlockStore has them, the last one shorter).
+// Loading builds a new object, so it is all or nothing.
 // From a MappedSource (io/mapped_file.hpp) the pages are used where they lie and nothing is read before it is attended to.
 #pragma once
 

@@ -15,18 +15,12 @@
 PQKV_TARGET_BEGIN("avx2,fma,f16c")
 namespace pqkv::inline PQKV_ABI::isa::avx2 {
 
-/// Into the second-level cache: prefetches into the first wait for one of its few line buffers, and read at half the pace.
-inline constexpr std::size_t prefetch_ahead = 3072;
+/// How far ahead rows are asked for, which come one behind the other.
+inline constexpr std::ptrdiff_t prefetch_ahead = 3072;
 
-inline void prefetch(const void* first, std::size_t bytes) noexcept {
-  for (std::size_t i = 0; i < bytes; i += 64) {
-    _mm_prefetch(static_cast<const char*>(first) + prefetch_ahead + i, _MM_HINT_T1);
-  }
-}
-
-/// The same where the caller knows how far ahead.
-inline void prefetch(const void* first, std::size_t bytes, std::ptrdiff_t ahead) noexcept {
-  for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(first) + i + ahead, _MM_HINT_T1);
+/// ask_ahead without its question: asking for what is being read costs less than a branch.
+inline void prefetch(const void* first, std::size_t bytes, std::ptrdiff_t ahead = prefetch_ahead) noexcept {
+  ask_memory(static_cast<const char*>(first) + ahead, bytes);
 }
 
 inline __m256 load8(const float* x) noexcept { return _mm256_loadu_ps(x); }

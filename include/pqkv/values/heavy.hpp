@@ -122,7 +122,6 @@ class HeavyValues {
   }
   void add(WeightedSum& sum, BlockSpan span, const float* weights, std::size_t stride) const noexcept {
     const std::size_t count = sum.rows.count(), bytes = block_bytes(), fine_offset = inner_.block_bytes();
-    const std::size_t fine_units = (heavy_ * dim() + unit_codes - 1) / unit_codes;
     const std::size_t at_once = std::clamp(tile_floats / dim(), heavy_, most_rows);
     float tile[max_heavy * Coder::max_dim + unit_codes];  // levels of the heavy tokens of some blocks, [row][dim]
     f16 stored[most_rows];                                // their lengths
@@ -145,7 +144,7 @@ class HeavyValues {
       span.ask_ahead(b * bytes + fine_offset, bytes - fine_offset);
 
       const std::byte* fine = block + fine_offset;
-      fine_.unpack(fine, 0, fine_units, tile + rows * dim());
+      fine_.unpack(fine, 0, fine_.units(), tile + rows * dim());
       fine_.stored_lengths(fine, stored + rows);
       for (std::size_t i = 0; i < heavy_; ++i, ++rows) {
         const auto at = std::to_integer<std::size_t>(fine[fine_.block_bytes() + i]);
