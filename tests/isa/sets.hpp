@@ -16,9 +16,9 @@ constexpr double float_sum_tolerance = 2e-6;
 template <class F>
 void for_each_set(F&& check) {
   for (const isa::Available& set : isa::compiled_in()) {
-    if (!set.runs_here) continue;
-    INFO("instruction set " << set.kernels.name);
-    check(set.kernels);
+    if (!set.runs_here()) continue;
+    INFO("instruction set " << set.kernels->name);
+    check(*set.kernels);
   }
 }
 

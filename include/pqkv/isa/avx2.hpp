@@ -28,8 +28,8 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
 /// Scalar stay: buckets of one query, because additions to scattered addresses have no vector form; and pq8 for one query,
 /// whose byte and float loads keep three load ports busy (codes taken from 64-bit loads were slower, and gathers slower
 /// still).
-[[nodiscard]] inline KernelSet kernels() noexcept {
-  KernelSet set = scalar::kernels();
+[[nodiscard]] consteval KernelSet make_kernels() noexcept {
+  KernelSet set = scalar::kernels;
   set.name = "avx2";
   set.f16_to_f32 = to_f32<f16>;
   set.bf16_to_f32 = to_f32<bf16>;
@@ -63,6 +63,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx2 {
   set.mass_bounds = mass_bounds;
   return set;
 }
+inline constexpr KernelSet kernels = make_kernels();
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx2
 

@@ -22,8 +22,8 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
 
 /// 8-bit look-ups are bound by load ports, which are no wider here: those kernels are AVX2's, as are those of 4-bit and
 /// 2-bit values (avx512vbmi.hpp has better ones).
-[[nodiscard]] inline KernelSet kernels() noexcept {
-  KernelSet set = avx2::kernels();
+[[nodiscard]] consteval KernelSet make_kernels() noexcept {
+  KernelSet set = avx2::kernels;
   set.name = "avx512";
   set.f16_to_f32 = to_f32<f16>;
   set.bf16_to_f32 = to_f32<bf16>;
@@ -48,6 +48,7 @@ namespace pqkv::inline PQKV_ABI::isa::avx512 {
   set.mass_bounds = mass_bounds;
   return set;
 }
+inline constexpr KernelSet kernels = make_kernels();
 
 }  // namespace pqkv::inline PQKV_ABI::isa::avx512
 

@@ -14,24 +14,26 @@
 
 namespace pqkv::inline PQKV_ABI::isa {
 
-/// Every compiled-in set, from the plainest to the best.
+/// Every set, from the plainest to the best. Addresses only, put together by the compiler: no instruction of any set runs
+/// before the CPU has been asked.
+inline constexpr Available all_sets[] = {
+    {&scalar::kernels, runs_everywhere},
+#if defined(PQKV_X86)
+    {&avx2::kernels, has_avx2},
+    {&avx512::kernels, has_avx512},
+    {&avx512vbmi::kernels, has_avx512vbmi},
+#endif
+#if defined(PQKV_ARM64)
+    {&neon::kernels, runs_everywhere},
+#endif
+};
+
 [[nodiscard]]
 #if !defined(PQKV_EXTERN_KERNELS)
 inline
 #endif
 std::span<const Available> compiled_in() noexcept {
-  static const Available sets[] = {
-      {scalar::kernels(), true},
-#if defined(PQKV_X86)
-      {avx2::kernels(), has_avx2()},
-      {avx512::kernels(), has_avx512()},
-      {avx512vbmi::kernels(), has_avx512vbmi()},
-#endif
-#if defined(PQKV_ARM64)
-      {neon::kernels(), true},
-#endif
-  };
-  return sets;
+  return all_sets;
 }
 
 }  // namespace pqkv::inline PQKV_ABI::isa

@@ -9,6 +9,9 @@
 
 namespace pqkv::inline PQKV_ABI::isa {
 
+/// For sets that need no more than the compiler's baseline.
+[[nodiscard]] inline bool runs_everywhere() noexcept { return true; }
+
 #if defined(PQKV_X86)
 /// AVX2, FMA and F16C: Haswell, Zen and later.
 [[nodiscard]] inline bool has_avx2() noexcept {

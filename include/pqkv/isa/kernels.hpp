@@ -179,10 +179,10 @@ struct KernelSet {
   void (*mass_bounds)(const float* x, std::size_t block_count, float shift, float* bounds) noexcept;
 };
 
-/// A compiled-in set and whether this CPU can run it.
+/// A compiled-in set, and whether this CPU and operating system run it.
 struct Available {
-  KernelSet kernels;
-  bool runs_here;
+  const KernelSet* kernels;
+  bool (*runs_here)() noexcept;
 };
 
 }  // namespace pqkv::inline PQKV_ABI::isa

@@ -284,8 +284,8 @@ inline void mass_bounds(const float* x, std::size_t block_count, float shift, fl
 }
 
 /// Scalar stay: buckets, because additions to scattered addresses have no vector form; and pq8 for one query.
-[[nodiscard]] inline KernelSet kernels() noexcept {
-  KernelSet set = scalar::kernels();
+[[nodiscard]] consteval KernelSet make_kernels() noexcept {
+  KernelSet set = scalar::kernels;
   set.name = "neon";
   set.f16_to_f32 = to_f32<f16>, set.f32_to_f16 = from_f32<f16, f16_of, to_f16>;
   set.bf16_to_f32 = to_f32<bf16>, set.f32_to_bf16 = from_f32<bf16, bf16_of, to_bf16>;
@@ -308,6 +308,7 @@ inline void mass_bounds(const float* x, std::size_t block_count, float shift, fl
   set.mass_bounds = mass_bounds;
   return set;
 }
+inline constexpr KernelSet kernels = make_kernels();
 
 }  // namespace pqkv::inline PQKV_ABI::isa::neon
 

@@ -295,7 +295,7 @@ inline void mass_bounds(const float* x, std::size_t block_count, float shift, fl
   }
 }
 
-[[nodiscard]] inline KernelSet kernels() noexcept {
+[[nodiscard]] consteval KernelSet make_kernels() noexcept {
   KernelSet set{};
   set.name = "scalar";
   set.f16_to_f32 = convert_all<f16, float, to_float>;
@@ -335,5 +335,6 @@ inline void mass_bounds(const float* x, std::size_t block_count, float shift, fl
   set.mass_bounds = mass_bounds;
   return set;
 }
+inline constexpr KernelSet kernels = make_kernels();
 
 }  // namespace pqkv::inline PQKV_ABI::isa::scalar

@@ -1,5 +1,5 @@
 // Which kernels run: the best compiled-in set that this CPU has, or the one that PQKV_ISA names. Layer 1.
-// The choice is made once, outside loops, and is visible: best().name, compiled_in(), find("scalar").
+// The choice is made once, outside loops, and is visible: best().name, requested(), compiled_in(), find("scalar").
 //
 // Kernels are half of what a unit that includes this library compiles. With PQKV_EXTERN_KERNELS defined in every unit, they
 // are compiled in the one that includes isa/compiled_in.hpp, and nowhere else; in CMake, the target pqkv::kernels does both.
@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -26,21 +27,33 @@ namespace pqkv::inline PQKV_ABI::isa {
 /// The compiled-in set of that name if this CPU runs it, or nullptr.
 [[nodiscard]] inline const KernelSet* find(std::string_view name) noexcept {
   for (const Available& set : compiled_in()) {
-    if (set.runs_here && set.kernels.name == name) return &set.kernels;
+    if (set.kernels->name == name) return set.runs_here() ? set.kernels : nullptr;
   }
   return nullptr;
 }
 
-/// The set in use. The environment variable PQKV_ISA (read once) forces one; a name that is unknown or does not run
-/// here leaves the choice to the CPU (compare best().name to see).
+/// The set that the environment variable PQKV_ISA asks for, which is read once; empty where it is not set. What it names may
+/// be unknown, or not run here: compare best().name.
+[[nodiscard]] inline std::string_view requested() noexcept {
+  static const std::string_view name = []() -> std::string_view {
+    static char kept[32];  // the environment may change later
+    const char* text = std::getenv("PQKV_ISA");
+    if (text == nullptr) return {};
+    std::size_t length = 0;
+    while (length < sizeof kept && text[length] != '\0') ++length;
+    std::memcpy(kept, text, length);
+    return {kept, length};
+  }();
+  return name;
+}
+
+/// The set in use: the one that was requested, if it is known and runs here, else the best one that this CPU runs.
 [[nodiscard]] inline const KernelSet& best() noexcept {
   static const KernelSet& chosen = []() -> const KernelSet& {
-    if (const char* name = std::getenv("PQKV_ISA")) {
-      if (const KernelSet* forced = find(name)) return *forced;
-    }
+    if (const KernelSet* forced = find(requested())) return *forced;
     const KernelSet* last = nullptr;
     for (const Available& set : compiled_in()) {
-      if (set.runs_here) last = &set.kernels;
+      if (set.runs_here()) last = set.kernels;
     }
     return *last;
   }();
