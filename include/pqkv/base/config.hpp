@@ -46,3 +46,19 @@
 #define PQKV_ABI                                                                                              \
   PQKV_JOIN(PQKV_VERSION_MAJOR, PQKV_VERSION_MINOR, PQKV_VERSION_PATCH, PQKV_BASELINE, PQKV_BASELINE_FMA, \
             PQKV_CHECKS)
+
+// Header-only is the default. With PQKV_COMPILED defined in every unit of a program, what takes long to compile is compiled in
+// a library of the same sources (CMake: pqkv::compiled; elsewhere: one unit for each header of pqkv/compiled/), and headers
+// only declare it.
+#if defined(PQKV_COMPILED) && !defined(PQKV_EXTERN_KERNELS)
+#define PQKV_EXTERN_KERNELS
+#endif
+
+// Before functions whose bodies take long to compile. Bodies stand in <name>_bodies.hpp, which <name>.hpp includes at its end
+// unless PQKV_COMPILED is defined. In header-only programs they are templates without arguments, so that including them
+// instantiates nothing: only what a program calls is compiled.
+#if defined(PQKV_COMPILED)
+#define PQKV_COMPILED_ONCE
+#else
+#define PQKV_COMPILED_ONCE template <class...>
+#endif
