@@ -18,5 +18,6 @@ configure_file(cmake/pqkv.pc.in ${generated_dir}/pqkv.pc @ONLY)
 install(DIRECTORY include/pqkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(TARGETS pqkv EXPORT pqkvTargets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT pqkvTargets NAMESPACE pqkv:: DESTINATION ${package_dir})
-install(FILES ${generated_dir}/pqkvConfig.cmake ${generated_dir}/pqkvConfigVersion.cmake DESTINATION ${package_dir})
+install(FILES ${generated_dir}/pqkvConfig.cmake ${generated_dir}/pqkvConfigVersion.cmake cmake/PqkvCompiled.cmake
+        DESTINATION ${package_dir})
 install(FILES ${generated_dir}/pqkv.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)

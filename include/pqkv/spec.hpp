@@ -3,3 +3,4 @@
 
 #include "pqkv/attend.hpp"
 #include "pqkv/spec/any_cache.hpp"
+#include "pqkv/spec/any_instances.hpp"

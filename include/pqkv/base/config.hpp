@@ -54,11 +54,13 @@
 #define PQKV_EXTERN_KERNELS
 #endif
 
-// Before functions whose bodies take long to compile. Bodies stand in <name>_bodies.hpp, which <name>.hpp includes at its end
-// unless PQKV_COMPILED is defined. In header-only programs they are templates without arguments, so that including them
-// instantiates nothing: only what a program calls is compiled.
+// Before a function that is compiled only where it is called, so that a header which holds it costs nothing but its parsing.
+#define PQKV_WHEN_CALLED template <class...>
+
+// Before functions whose bodies take long to compile. The bodies stand in <name>_bodies.hpp, which <name>.hpp includes at its
+// end unless PQKV_COMPILED is defined.
 #if defined(PQKV_COMPILED)
 #define PQKV_COMPILED_ONCE
 #else
-#define PQKV_COMPILED_ONCE template <class...>
+#define PQKV_COMPILED_ONCE PQKV_WHEN_CALLED
 #endif

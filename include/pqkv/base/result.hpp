@@ -3,11 +3,12 @@
 #pragma once
 
 #include <concepts>
+#include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 #include "pqkv/base/expects.hpp"
 
@@ -27,48 +28,83 @@ enum class Errc {
 
 /// An error: its kind, and a message for a person that names the numbers.
 struct Error {
-  Errc code;
+  Errc code{};
   std::string message;
 };
 
-/// Joins text and integers into one message: `message("dim ", 80, " is odd")`.
+namespace detail {
+
+/// One part of a message: text or a number.
+class MessagePart {
+ public:
+  MessagePart(std::string_view text) noexcept : text_(text), kind_(Kind::text) {}  // NOLINT(google-explicit-constructor)
+  MessagePart(const char* text) noexcept : MessagePart(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
+  MessagePart(const std::string& text) noexcept : MessagePart(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
+  template <std::signed_integral T>
+  MessagePart(T number) noexcept : whole_(number), kind_(Kind::whole) {}  // NOLINT(google-explicit-constructor)
+  template <std::unsigned_integral T>
+  MessagePart(T number) noexcept : natural_(number), kind_(Kind::natural) {}  // NOLINT(google-explicit-constructor)
+  template <std::floating_point T>
+  MessagePart(T number) noexcept  // NOLINT(google-explicit-constructor)
+      : real_(static_cast<double>(number)), kind_(Kind::real) {}
+
+  void append_to(std::string& out) const {
+    switch (kind_) {
+      case Kind::text: out += text_; break;
+      case Kind::whole: out += std::to_string(whole_); break;
+      case Kind::natural: out += std::to_string(natural_); break;
+      case Kind::real: out += std::to_string(real_); break;
+    }
+  }
+
+ private:
+  enum class Kind { text, whole, natural, real };
+  std::string_view text_{};
+  union {
+    long long whole_ = 0;
+    unsigned long long natural_;
+    double real_;
+  };
+  Kind kind_;
+};
+
+[[nodiscard]] inline std::string join(std::initializer_list<MessagePart> parts) {
+  std::string text;
+  for (const MessagePart& part : parts) part.append_to(text);
+  return text;
+}
+
+}  // namespace detail
+
+/// Joins text and numbers into one message: `message("dim ", 80, " is odd")`.
 template <class... Parts>
 [[nodiscard]] std::string message(const Parts&... parts) {
-  std::string text;
-  const auto add = [&text](const auto& part) {
-    if constexpr (std::is_arithmetic_v<std::remove_cvref_t<decltype(part)>>) {
-      text += std::to_string(part);
-    } else {
-      text += std::string_view(part);
-    }
-  };
-  (add(parts), ...);
-  return text;
+  return detail::join({detail::MessagePart(parts)...});
 }
 
 /// A value of type T, or an Error.
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
-  [[nodiscard]] bool has_value() const noexcept { return state_.index() == 0; }
+  [[nodiscard]] bool has_value() const noexcept { return value_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
 
   /// Expects has_value().
   [[nodiscard]] T& value() & noexcept {
     PQKV_EXPECTS(has_value());
-    return *std::get_if<0>(&state_);
+    return *value_;
   }
   [[nodiscard]] const T& value() const& noexcept {
     PQKV_EXPECTS(has_value());
-    return *std::get_if<0>(&state_);
+    return *value_;
   }
   /// By value, so that `for (x : make().value())` does not outlive what it loops over.
   [[nodiscard]] T value() && noexcept {
     PQKV_EXPECTS(has_value());
-    return std::move(*std::get_if<0>(&state_));
+    return std::move(*value_);
   }
   [[nodiscard]] T& operator*() & noexcept { return value(); }
   [[nodiscard]] const T& operator*() const& noexcept { return value(); }
@@ -78,11 +114,12 @@ class [[nodiscard]] Result {
   /// Expects !has_value().
   [[nodiscard]] const Error& error() const noexcept {
     PQKV_EXPECTS(!has_value());
-    return *std::get_if<1>(&state_);
+    return error_;
   }
 
  private:
-  std::variant<T, Error> state_;
+  std::optional<T> value_;  // an optional beside the error, because std::variant takes several times as long to compile
+  Error error_{};
 };
 
 /// Success, or an Error.

@@ -14,7 +14,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// Errors: invalid_shape, with the array's, where no codebook can have it; invalid_data for elements that are not finite.
-[[nodiscard]] inline Result<std::shared_ptr<const Codebook>> codebook_from_array(const NpyArray& array) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::shared_ptr<const Codebook>> codebook_from_array(const NpyArray& array) {
   const std::vector<std::size_t>& is = array.shape;
   if (is.size() != 3 && is.size() != 4) {
     return Error{Errc::invalid_shape,
@@ -36,7 +36,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// The other way round, four dimensions where the codebook has stages; for write_npy.
-[[nodiscard]] inline NpyArray array_of(const Codebook& codebook) {
+PQKV_WHEN_CALLED [[nodiscard]] NpyArray array_of(const Codebook& codebook) {
   const CodebookShape& shape = codebook.shape();
   NpyArray array{{shape.subspaces, shape.centroids, shape.width()}, ScalarType::f32, {}};
   if (shape.stages > 1) array.shape.insert(array.shape.begin() + 1, shape.stages);

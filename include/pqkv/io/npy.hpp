@@ -41,7 +41,7 @@ struct NpyHeader {
 };
 
 /// What follows `'key':` in the header's dictionary, up to the value's end; empty when the key is missing.
-[[nodiscard]] inline std::string_view npy_value(std::string_view dictionary, std::string_view key) {
+PQKV_WHEN_CALLED [[nodiscard]] std::string_view npy_value(std::string_view dictionary, std::string_view key) {
   const std::size_t at = dictionary.find(message("'", key, "'"));
   if (at == std::string_view::npos) return {};
   std::string_view rest = dictionary.substr(at + key.size() + 2);
@@ -52,7 +52,7 @@ struct NpyHeader {
 }
 
 /// `types`: what the caller can read, such as "<f2 <f4".
-[[nodiscard]] inline Result<NpyHeader> parse_npy_header(std::string_view dictionary, std::string_view types,
+PQKV_WHEN_CALLED [[nodiscard]] Result<NpyHeader> parse_npy_header(std::string_view dictionary, std::string_view types,
                                                         const std::string& path) {
   const auto bad = [&path](const auto&... parts) { return Error{Errc::bad_file, message(path, ": ", parts...)}; };
   NpyHeader header;
@@ -85,12 +85,12 @@ struct NpyHeader {
   return header;
 }
 
-[[nodiscard]] inline bool read_exactly(std::FILE* file, void* out, std::size_t bytes) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] bool read_exactly(std::FILE* file, void* out, std::size_t bytes) noexcept {
   return std::fread(out, 1, bytes, file) == bytes;
 }
 
 /// Opens a file and reads up to its data, whose size is checked. Errors: bad_file with the path and what is wrong.
-[[nodiscard]] inline Result<NpyHeader> open_npy(const std::string& path, std::string_view types, File& file) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<NpyHeader> open_npy(const std::string& path, std::string_view types, File& file) {
   const auto bad = [&path](const auto&... parts) { return Error{Errc::bad_file, message(path, ": ", parts...)}; };
   file.reset(std::fopen(path.c_str(), "rb"));
   if (file == nullptr) return bad("cannot be opened");
@@ -135,7 +135,7 @@ template <class In, class Out, class Convert>
 }  // namespace detail
 
 /// Reads a whole array of f16 or f32. Errors: bad_file with the path and what is wrong.
-[[nodiscard]] inline Result<NpyArray> read_npy(const std::string& path) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<NpyArray> read_npy(const std::string& path) {
   detail::File file;
   auto header = detail::open_npy(path, "<f2 <f4", file);
   if (!header) return header.error();
@@ -149,7 +149,7 @@ template <class In, class Out, class Convert>
 }
 
 /// Reads a whole array of integers of any width (token ids, positions), flattened. Errors: bad_file.
-[[nodiscard]] inline Result<std::vector<std::int64_t>> read_npy_integers(const std::string& path) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::int64_t>> read_npy_integers(const std::string& path) {
   detail::File file;
   const auto header = detail::open_npy(path, "<u2 <i4 <u4 <i8", file);
   if (!header) return header.error();
@@ -165,7 +165,7 @@ template <class In, class Out, class Convert>
 
 /// Writes an array, f32 or f16 (rounded to nearest). Expects data.size() to be the product of the shape.
 /// Errors: bad_file; a file that could not be written completely is removed.
-[[nodiscard]] inline Status write_npy(const std::string& path, std::span<const std::size_t> shape,
+PQKV_WHEN_CALLED [[nodiscard]] Status write_npy(const std::string& path, std::span<const std::size_t> shape,
                                       std::span<const float> data, ScalarType type = ScalarType::f32) {
   PQKV_EXPECTS(type != ScalarType::bf16);
   std::string sizes;

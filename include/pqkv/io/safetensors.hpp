@@ -133,7 +133,7 @@ class JsonReader {
 };
 
 /// Bytes of an element of that type; 0: unknown.
-[[nodiscard]] inline std::size_t tensor_element_bytes(std::string_view type) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] std::size_t tensor_element_bytes(std::string_view type) noexcept {
   if (type == "F64" || type == "I64" || type == "U64") return 8;
   if (type == "F32" || type == "I32" || type == "U32") return 4;
   if (type == "F16" || type == "BF16" || type == "I16" || type == "U16") return 2;

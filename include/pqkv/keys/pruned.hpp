@@ -18,7 +18,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// The `count` channels with the largest ‖Q_c‖·‖K_c‖, ascending; of equals the first. Expects queries.dim == keys.dim.
-[[nodiscard]] inline std::vector<std::size_t> strongest_channels(FloatRows queries, FloatRows keys, std::size_t count) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> strongest_channels(FloatRows queries, FloatRows keys, std::size_t count) {
   PQKV_EXPECTS(queries.dim == keys.dim && count <= keys.dim);
   const auto squares_of = [](FloatRows rows, std::size_t channel) {
     double sum = 0;

@@ -24,7 +24,7 @@ struct FormatChoice {
 /// For each slot the index of its choice: starting from the fewest bits, the slot whose error falls most per bit is given
 /// more, as long as the mean over slots stays within `mean_bits`. Slots hold equally many elements.
 /// Errors: invalid_parameter when there is nothing to choose from, a number is not finite or the least choices exceed it.
-[[nodiscard]] inline Result<std::vector<std::size_t>> allocate_bits(std::span<const std::vector<FormatChoice>> slots,
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_bits(std::span<const std::vector<FormatChoice>> slots,
                                                                     double mean_bits) {
   std::vector<std::size_t> chosen(slots.size());
   double spent = 0;
@@ -65,7 +65,7 @@ struct FormatChoice {
 
 /// "Quantize What Counts": a slot's error is taken to be its weights' squared norm times 2^(−2·bits).
 /// `squared_norms`: ‖W_K‖² or ‖W_V‖² of each slot. The errors of `slots` are not read.
-[[nodiscard]] inline Result<std::vector<std::size_t>> allocate_by_norms(std::span<const double> squared_norms,
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_by_norms(std::span<const double> squared_norms,
                                                                         std::vector<std::vector<FormatChoice>> slots,
                                                                         double mean_bits) {
   PQKV_EXPECTS(squared_norms.size() == slots.size());
@@ -77,7 +77,7 @@ struct FormatChoice {
 
 /// Two formats per slot: slots in `order` get the finer one, of fine[slot] instead of coarse[slot] bits, until the next would
 /// exceed the budget. True: the finer. Errors: invalid_parameter when the coarse ones alone exceed it.
-[[nodiscard]] inline Result<std::vector<bool>> allocate_in_turn(std::span<const std::size_t> order, std::span<const double> coarse,
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<bool>> allocate_in_turn(std::span<const std::size_t> order, std::span<const double> coarse,
                                                                 std::span<const double> fine, double mean_bits) {
   PQKV_EXPECTS(order.size() == coarse.size() && order.size() == fine.size());
   const auto slots = static_cast<double>(order.size());
@@ -98,7 +98,7 @@ struct FormatChoice {
 
 /// AsymKV: the keys of the first layers before those of later ones, values only then. Slot 2·layer is a layer's keys,
 /// 2·layer + 1 its values.
-[[nodiscard]] inline std::vector<std::size_t> asymmetric_order(std::size_t layers) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> asymmetric_order(std::size_t layers) {
   std::vector<std::size_t> order;
   for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
     for (std::size_t layer = 0; layer < layers; ++layer) order.push_back(2 * layer + side);
@@ -107,7 +107,7 @@ struct FormatChoice {
 }
 
 /// From both ends inwards: first and last layer, second and last but one, …, keys and values of a layer together.
-[[nodiscard]] inline std::vector<std::size_t> boundary_order(std::size_t layers) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> boundary_order(std::size_t layers) {
   std::vector<std::size_t> order;
   for (std::size_t i = 0; i < layers; ++i) {
     const std::size_t layer = i % 2 == 0 ? i / 2 : layers - 1 - i / 2;

@@ -94,7 +94,7 @@ class CodedHead {
 };
 
 /// [tokens][dim] as exact windows of that type would give the rows back.
-[[nodiscard]] inline std::vector<float> through_window(FloatRows rows, ScalarType type) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<float> through_window(FloatRows rows, ScalarType type) {
   const ExactRows window{rows.dim, type};
   std::vector<float> out(rows.count * rows.dim);
   std::vector<float> stored(rows.dim);  // aligned for any scalar type

@@ -14,7 +14,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// a·b / (‖a‖·‖b‖); 1 when both are zero, 0 when one is.
-[[nodiscard]] inline double cosine(std::span<const double> a, std::span<const double> b) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] double cosine(std::span<const double> a, std::span<const double> b) noexcept {
   double product = 0, squares_a = 0, squares_b = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     product += a[i] * b[i];
@@ -26,7 +26,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// ‖a − b‖ / ‖a‖; 0 when both are zero.
-[[nodiscard]] inline double relative_error(std::span<const double> a, std::span<const double> b) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] double relative_error(std::span<const double> a, std::span<const double> b) noexcept {
   double error = 0, squares = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     error += (a[i] - b[i]) * (a[i] - b[i]);
@@ -36,7 +36,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// log Σ exp(x), safe for large x.
-[[nodiscard]] inline double log_sum_exp(std::span<const double> x) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] double log_sum_exp(std::span<const double> x) noexcept {
   const double most = *std::max_element(x.begin(), x.end());
   double sum = 0;
   for (const double value : x) sum += std::exp(value - most);
@@ -44,7 +44,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// KL(softmax(a) ‖ softmax(b)) in nats, from logits.
-[[nodiscard]] inline double softmax_divergence(std::span<const double> a, std::span<const double> b) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] double softmax_divergence(std::span<const double> a, std::span<const double> b) noexcept {
   const double norm_a = log_sum_exp(a);
   const double norm_b = log_sum_exp(b);
   double sum = 0;
@@ -56,7 +56,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// Pearson's correlation; none when a is constant (there is nothing to follow), 0 when only b is.
-[[nodiscard]] inline std::optional<double> pearson(std::span<const double> a, std::span<const double> b) noexcept {
+PQKV_WHEN_CALLED [[nodiscard]] std::optional<double> pearson(std::span<const double> a, std::span<const double> b) noexcept {
   const auto count = static_cast<double>(a.size());
   const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / count;
   const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / count;
@@ -71,7 +71,7 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// Ranks from 0; equal numbers share the mean of their ranks.
-[[nodiscard]] inline std::vector<double> ranks(std::span<const double> x) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<double> ranks(std::span<const double> x) {
   std::vector<std::size_t> order(x.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return x[i] < x[j]; });
@@ -86,13 +86,13 @@ namespace pqkv::inline PQKV_ABI {
 }
 
 /// Spearman's rank correlation: Pearson's over ranks.
-[[nodiscard]] inline std::optional<double> spearman(std::span<const double> a, std::span<const double> b) {
+PQKV_WHEN_CALLED [[nodiscard]] std::optional<double> spearman(std::span<const double> a, std::span<const double> b) {
   return pearson(ranks(a), ranks(b));
 }
 
 /// The share of a's `count` largest that are among b's `count` largest (fewer when there are fewer; of equals, the
 /// first).
-[[nodiscard]] inline double top_overlap(std::span<const double> a, std::span<const double> b, std::size_t count) {
+PQKV_WHEN_CALLED [[nodiscard]] double top_overlap(std::span<const double> a, std::span<const double> b, std::size_t count) {
   count = std::min(count, a.size());
   if (count == 0) return 1;
   const auto largest = [count](std::span<const double> x) {

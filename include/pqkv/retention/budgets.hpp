@@ -23,7 +23,7 @@ struct BudgetLimits {
 
 /// `total` tokens shared out in proportion to shares ≥ 0 (all equal where their sum is 0), by largest remainders. What the
 /// limits take from or give to a place is shared among the others; where they leave no choice they win over the total.
-[[nodiscard]] inline std::vector<std::size_t> share_budget(std::size_t total, std::span<const double> shares,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> share_budget(std::size_t total, std::span<const double> shares,
                                                            const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(limits.least <= limits.most);
   const std::size_t places = shares.size();
@@ -69,7 +69,7 @@ struct BudgetLimits {
 }
 
 /// The same for every place.
-[[nodiscard]] inline std::vector<std::size_t> uniform_budgets(std::size_t total, std::size_t places,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> uniform_budgets(std::size_t total, std::size_t places,
                                                               const BudgetLimits& limits = {}) {
   return share_budget(total, std::vector<double>(places, 1.0), limits);
 }
@@ -79,7 +79,7 @@ struct BudgetLimits {
 /// There lengths follow from the prompt's; here the same shares are of a total, so that budgets can be compared. And there
 /// one choice of tokens, by the weights of the newest fifth of the prompt, the newest of them counting 1.2-fold, serves all
 /// heads of a layer and narrows from layer to layer; here every head may choose by any policy (ObservationWindow is nearest).
-[[nodiscard]] inline std::vector<std::size_t> pyramid_budgets(std::size_t total, std::size_t layers, double decay,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> pyramid_budgets(std::size_t total, std::size_t layers, double decay,
                                                               const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(decay >= 0 && decay <= 1);
   std::vector<double> shares;
@@ -94,7 +94,7 @@ struct BudgetLimits {
 
 /// The fewest tokens whose weights sum to at least `mass` of all: a head's minimum budget to keep its attention
 /// (Zhong et al.: ZigZagKV, 2024). `weights` of one query, or summed over several, any order.
-[[nodiscard]] inline std::size_t minimum_budget(std::span<const float> weights, double mass) {
+PQKV_WHEN_CALLED [[nodiscard]] std::size_t minimum_budget(std::span<const float> weights, double mass) {
   std::vector<double> sorted(weights.begin(), weights.end());
   std::sort(sorted.begin(), sorted.end(), std::greater<>());
   const double wanted = mass * std::accumulate(sorted.begin(), sorted.end(), 0.0);
@@ -108,7 +108,7 @@ struct BudgetLimits {
 
 /// Layer l gets least + U_l / ΣU · (total − layers · least), where its uncertainty U_l is the mean of its heads'
 /// minimum budgets: who spreads attention over many tokens keeps many (ZigZagKV). `minimums` [layers][heads].
-[[nodiscard]] inline std::vector<std::size_t> uncertainty_budgets(std::size_t total, std::span<const std::size_t> minimums,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> uncertainty_budgets(std::size_t total, std::span<const std::size_t> minimums,
                                                                   std::size_t heads, const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(heads >= 1 && minimums.size() % heads == 0);
   std::vector<double> shares(minimums.size() / heads);
@@ -121,7 +121,7 @@ struct BudgetLimits {
 /// a head retrieves or reasons in needle tests, and may be sharpened by a power before it is passed; b is there what a head
 /// keeps beyond its observation window: limits.least, when that is the window's length). Importances ≥ 0 of any scale,
 /// [layers · heads]; β ≥ 1, from 1.005 to 10 there.
-[[nodiscard]] inline std::vector<std::size_t> head_budgets(std::size_t total, std::span<const double> importances, double beta,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> head_budgets(std::size_t total, std::span<const double> importances, double beta,
                                                            const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(beta >= 1);
   const auto heads = static_cast<double>(importances.size());

@@ -11,7 +11,7 @@
 namespace pqkv::inline PQKV_ABI {
 
 /// The tokens whose flag is false, as ranges.
-[[nodiscard]] inline std::vector<TokenRange> ranges_of_unset(const std::vector<bool>& stays) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<TokenRange> ranges_of_unset(const std::vector<bool>& stays) {
   std::vector<TokenRange> ranges;
   for (std::size_t i = 0; i < stays.size(); ++i) {
     if (stays[i]) continue;
@@ -28,7 +28,7 @@ namespace pqkv::inline PQKV_ABI {
 /// the others those in the best chunks of `chunk` tokens (the last may be shorter) by mean score; of equals, the newer. Chunks
 /// stay whole, so that up to chunk − 1 fewer than `budget` may stay. Errors: invalid_parameter when the budget is below
 /// what is protected.
-[[nodiscard]] inline Result<std::vector<TokenRange>> choose_evicted(std::span<const float> scores, std::size_t front,
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<TokenRange>> choose_evicted(std::span<const float> scores, std::size_t front,
                                                                     std::size_t back, std::size_t budget,
                                                                     std::size_t chunk = 1) {
   PQKV_EXPECTS(chunk >= 1);

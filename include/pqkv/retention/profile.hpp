@@ -44,7 +44,7 @@ struct HeadProfile {
 };
 
 /// The first kind that recovers enough of the weights [queries × tokens] of a head, with the tokens' classes.
-[[nodiscard]] inline HeadProfile profile_head(FloatRows weights, std::span<const TokenClass> classes,
+PQKV_WHEN_CALLED [[nodiscard]] HeadProfile profile_head(FloatRows weights, std::span<const TokenClass> classes,
                                               const ProfileOptions& options = {}) {
   const std::size_t tokens = weights.dim;
   PQKV_EXPECTS(classes.size() == tokens);

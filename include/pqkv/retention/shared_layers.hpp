@@ -58,7 +58,7 @@ struct LayerPair {
 
 /// All pairs of layers, the most unlike first: by the Euclidean distance of their keys and values, which the caller has
 /// averaged over calibration texts and laid out alike, rows[layer][element].
-[[nodiscard]] inline std::vector<LayerPair> rank_layer_pairs(std::span<const std::vector<float>> rows) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<LayerPair> rank_layer_pairs(std::span<const std::vector<float>> rows) {
   std::vector<LayerPair> pairs;
   for (std::size_t later = 1; later < rows.size(); ++later) {
     for (std::size_t earlier = 0; earlier < later; ++earlier) {

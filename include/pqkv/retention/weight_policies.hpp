@@ -13,7 +13,7 @@ namespace pqkv::inline PQKV_ABI {
 
 namespace detail {
 
-[[nodiscard]] inline Status check_observed(const RankedTokens& tokens, std::string_view policy) {
+PQKV_WHEN_CALLED [[nodiscard]] Status check_observed(const RankedTokens& tokens, std::string_view policy) {
   if (!tokens.record().empty() || tokens.count() == 0) return {};
   return Error{Errc::invalid_parameter, message(policy, " ranks by observed weights, and there is no record of any")};
 }

@@ -13,7 +13,7 @@
 namespace pqkv::inline PQKV_ABI::detail {
 
 /// "1" or "0".
-[[nodiscard]] inline Result<bool> parse_switch(std::string_view text, std::string_view what) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<bool> parse_switch(std::string_view text, std::string_view what) {
   if (text == "0" || text == "1") return text == "1";
   return Error{Errc::invalid_parameter, message(what, "=", text, ": choose 0 or 1")};
 }
@@ -25,7 +25,7 @@ inline constexpr std::string_view space_key_parameters = "run centre";
 inline constexpr std::string_view space_value_parameters = "centre heavy";
 
 /// Tokens per run.
-[[nodiscard]] inline Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::size_t> parse_run(const std::string& text, std::string_view what) {
   const auto tokens = parse_number(text, what);
   if (!tokens) return tokens.error();
   const bool fits = *tokens == 16 || (*tokens % block_tokens == 0 && *tokens >= block_tokens && *tokens <= 4096);
@@ -35,7 +35,7 @@ inline constexpr std::string_view space_value_parameters = "centre heavy";
 
 /// What a format asks to be fitted in front of its codebook. `fit` turns on all that takes no bits; single parameters overrule
 /// it.
-[[nodiscard]] inline Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<FitOptions> parse_fit(const FormatSpec& spec, bool keys) {
   FitOptions fit;
   if (const std::string* text = spec.find("fit")) {
     fit = {0, true, true, Rotation::learned, true, keys};

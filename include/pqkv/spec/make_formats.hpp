@@ -1,4 +1,5 @@
-// How the formats of spec/registry.hpp are made of their specs: the codebook that each asks for, and the format itself.
+// How formats are made of their specs: the codebook that each asks for, and the format itself. What keys and values share;
+// part of spec/key_formats_bodies.hpp and spec/value_formats_bodies.hpp.
 #pragma once
 
 #include <memory>
@@ -7,15 +8,13 @@
 #include <utility>
 
 #include "pqkv/codec/codebook_request.hpp"
-#include "pqkv/keys.hpp"
-#include "pqkv/spec/any_keys.hpp"
+#include "pqkv/codec/integer_fit.hpp"
 #include "pqkv/spec/any_values.hpp"
 #include "pqkv/spec/fit_parameters.hpp"
-#include "pqkv/values.hpp"
 
 namespace pqkv::inline PQKV_ABI::detail {
 
-[[nodiscard]] inline Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<std::optional<CodebookRequest>> no_codebook(const FormatSpec&, std::size_t) {
   return std::optional<CodebookRequest>{};
 }
 
@@ -73,7 +72,7 @@ template <class Any, template <class> class Spaced, class Inner>
 }
 
 /// The space of a codebook that may not be there.
-[[nodiscard]] inline std::shared_ptr<const CodeSpace> space_of(const std::shared_ptr<const Codebook>& codebook) {
+PQKV_WHEN_CALLED [[nodiscard]] std::shared_ptr<const CodeSpace> space_of(const std::shared_ptr<const Codebook>& codebook) {
   return codebook == nullptr ? nullptr : codebook->space();
 }
 
@@ -141,21 +140,12 @@ template <class Any, class Concrete, template <class> class Sparse, template <cl
 }
 
 /// search=1: scales of integers are sought for the least error.
-[[nodiscard]] inline Result<IntegerFit> parse_integer_fit(const FormatSpec& spec) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<IntegerFit> parse_integer_fit(const FormatSpec& spec) {
   const std::string* text = spec.find("search");
   if (text == nullptr) return IntegerFit::range;
   const auto on = parse_switch(*text, "search");
   if (!on) return on.error();
   return *on ? IntegerFit::least_error : IntegerFit::range;
-}
-
-template <class Concrete>
-[[nodiscard]] Result<AnyKeys> make_kivi(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> space) {
-  const auto fit = parse_integer_fit(spec);
-  if (!fit) return fit.error();
-  auto made = Concrete::make(dim, *fit);
-  if (!made) return made.error();
-  return in_space<AnyKeys, SpacedKeys>(std::move(*made), space_of(space));
 }
 
 /// A format that is fixed by its dim, or it behind a space.
@@ -179,60 +169,7 @@ template <class Any, class Concrete, template <class> class Spaced>
   return in_space<Any, Spaced>(std::move(*made), space_of(space));
 }
 
-/// Fine channels of integer values; 0: none.
-[[nodiscard]] inline Result<std::size_t> parse_fine(const FormatSpec& spec, std::size_t dim) {
-  const std::string* text = spec.find("fine");
-  return text == nullptr ? Result<std::size_t>(std::size_t{0}) : parse_number(*text, "fine", dim);
-}
-
-/// Integers need to know their widest channels where some are kept fine: a few levels of each tell.
-[[nodiscard]] inline Result<std::optional<CodebookRequest>> integer_codebook(const FormatSpec& spec, std::size_t dim) {
-  const auto fine = parse_fine(spec, dim);
-  if (!fine) return fine.error();
-  if (*fine != 0) return level_codebook<2, false>(spec, dim);
-  if (spec.find("importance") != nullptr) {
-    return Error{Errc::invalid_parameter, message(spec.name, ": importance says which channels are fine; there is no fine=N")};
-  }
-  return space_codebook<false>(spec, dim);
-}
-
-template <std::size_t bits>
-[[nodiscard]] Result<AnyValues> make_integer(const FormatSpec& spec, std::size_t dim, std::shared_ptr<const Codebook> codebook) {
-  std::size_t group = 32;
-  if (const std::string* text = spec.find("g")) {
-    if (*text == "row") {
-      group = 0;
-    } else {
-      const auto parsed = parse_number(*text, "g", dim);
-      if (!parsed) return parsed.error();
-      if (*parsed == 0) return Error{Errc::invalid_parameter, "g=0: groups have 16, 32, 64 or 'row' channels"};
-      group = *parsed;
-    }
-  }
-  const auto fit = parse_integer_fit(spec);
-  if (!fit) return fit.error();
-  auto made = IntegerValues<bits>::make(dim, group, *fit);
-  if (!made) return made.error();
-  const auto fine = parse_fine(spec, dim);
-  if (!fine) return fine.error();
-  const auto space = space_of(codebook);
-  if (*fine == 0) return in_space<AnyValues, SpacedValues>(std::move(*made), space);
-  if (*fine > dim) return Error{Errc::invalid_parameter, message("fine=", *fine, " of ", dim, " channels")};
-  auto mixed = MixedValues<IntegerValues<bits>>::make(std::move(*made), widest_channels(*codebook, *fine));
-  if (!mixed) return mixed.error();
-  return in_space<AnyValues, SpacedValues>(std::move(*mixed), space);
-}
-
 /// heavy=N: the format around any other.
-[[nodiscard]] inline Result<AnyValues> with_heavy_tokens(const FormatSpec& spec, AnyValues inner) {
-  const std::string* text = spec.find("heavy");
-  if (text == nullptr) return inner;
-  const auto heavy = parse_number(*text, "heavy");
-  if (!heavy) return heavy.error();
-  if (*heavy == 0) return inner;
-  auto made = HeavyValues<AnyValues>::make(std::move(inner), *heavy);
-  if (!made) return made.error();
-  return AnyValues(std::move(*made));
-}
+PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyValues> with_heavy_tokens(const FormatSpec& spec, AnyValues inner);
 
 }  // namespace pqkv::inline PQKV_ABI::detail

@@ -24,7 +24,7 @@ namespace pqkv::inline PQKV_ABI {
 
 /// The `count` channels whose levels reach farthest, ascending: `levels` has some for each single channel, as trained for
 /// formats like nuq2.
-[[nodiscard]] inline std::vector<std::uint16_t> widest_channels(const Codebook& levels, std::size_t count) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::uint16_t> widest_channels(const Codebook& levels, std::size_t count) {
   const CodebookShape& shape = levels.shape();
   PQKV_EXPECTS(shape.subspaces == shape.dim && count <= shape.dim);
   std::vector<std::pair<float, std::uint16_t>> reach(shape.dim);
