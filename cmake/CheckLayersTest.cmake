@@ -34,6 +34,8 @@ expect_fault(retention/retainer.hpp "#include \"pqkv/keys/exact.hpp\"" "retentio
 expect_fault(pqkv.hpp "#include \"pqkv/train.hpp\"" "pqkv.hpp must not include train.hpp")
 expect_fault(codec/codebook.hpp "#include <Eigen/Dense>" "only train may include Eigen")
 expect_fault(codec/codebook.hpp "#include <immintrin.h>" "only isa may include intrinsics")
+expect_fault(spec.hpp "#include \"pqkv/compiled/keys.hpp\"" "spec.hpp must not include compiled")
+expect_fault(io/npy.hpp "#include \"pqkv/spec/registry_bodies.hpp\"" "only bodies, units and the folder's own headers")
 expect_fault(other/new.hpp "#pragma once" "the folder other/ has no row")
 string(REPEAT "//\n" 351 long)
 expect_fault(base/long.hpp "${long}" "352 lines, at most 350")

@@ -2,8 +2,7 @@
 // recall of a few tokens, by clusters (ClusterKV) or by codes. The same texts, queries and figures as for the policies.
 #pragma once
 
-#include <pqkv/keys/pruned.hpp>
-#include <pqkv/retention.hpp>
+#include <pqkv/pqkv.hpp>
 
 #include <fmt/format.h>
 

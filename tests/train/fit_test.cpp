@@ -6,6 +6,9 @@
 #include "catch.hpp"
 #include "pqkv/keys.hpp"
 #include "pqkv/train.hpp"
+#include "pqkv/train/codes.hpp"
+#include "pqkv/train/learned_rotation.hpp"
+#include "pqkv/train/rotation.hpp"
 #include "support/data.hpp"
 #include "support/spaces.hpp"
 

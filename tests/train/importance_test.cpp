@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "pqkv/keys.hpp"
 #include "pqkv/train.hpp"
+#include "pqkv/train/rotation.hpp"
 #include "support/data.hpp"
 
 using namespace pqkv;

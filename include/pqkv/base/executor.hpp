@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <type_traits>
 
 #include "pqkv/base/config.hpp"
 
@@ -49,6 +50,24 @@ class TaskRef {
   void (*call_)(const void*, std::size_t, std::size_t);
 };
 
-static_assert(Executor<SerialExecutor>);
+/// A non-owning reference to any executor, so that what is given one is compiled once for all of them.
+class ExecutorRef {
+ public:
+  template <class E>
+    requires(!std::same_as<std::remove_const_t<E>, ExecutorRef>) && Executor<E>
+  ExecutorRef(E& executor) noexcept  // NOLINT(google-explicit-constructor)
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(executor)))),
+        workers_([](void* object) noexcept { return static_cast<E*>(object)->workers(); }),
+        run_([](void* object, std::size_t count, TaskRef task) { static_cast<E*>(object)->run(count, task); }) {}
+  [[nodiscard]] std::size_t workers() const noexcept { return workers_(object_); }
+  void run(std::size_t count, TaskRef task) const { run_(object_, count, task); }
+
+ private:
+  void* object_;
+  std::size_t (*workers_)(void*) noexcept;
+  void (*run_)(void*, std::size_t, TaskRef);
+};
+
+static_assert(Executor<SerialExecutor> && Executor<ExecutorRef>);
 
 }  // namespace pqkv::inline PQKV_ABI

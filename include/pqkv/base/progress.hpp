@@ -3,6 +3,8 @@
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
+#include <type_traits>
 
 #include "pqkv/base/config.hpp"
 
@@ -19,6 +21,23 @@ struct NoProgress {
   bool operator()(std::size_t /*done*/, std::size_t /*total*/) const noexcept { return true; }
 };
 
-static_assert(Progress<NoProgress>);
+/// A non-owning reference to any such callable.
+class ProgressRef {
+ public:
+  template <class P>
+    requires(!std::same_as<std::remove_const_t<P>, ProgressRef>) && Progress<P>
+  ProgressRef(P& progress) noexcept  // NOLINT(google-explicit-constructor)
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(progress)))),
+        call_([](void* object, std::size_t done, std::size_t total) -> bool {
+          return (*static_cast<P*>(object))(done, total);
+        }) {}
+  bool operator()(std::size_t done, std::size_t total) const { return call_(object_, done, total); }
+
+ private:
+  void* object_;
+  bool (*call_)(void*, std::size_t, std::size_t);
+};
+
+static_assert(Progress<NoProgress> && Progress<ProgressRef>);
 
 }  // namespace pqkv::inline PQKV_ABI

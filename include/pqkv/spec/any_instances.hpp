@@ -7,8 +7,11 @@
 
 #if defined(PQKV_COMPILED)
 
-#include "pqkv/attend.hpp"
-#include "pqkv/cache.hpp"
+#include "pqkv/attend/attend_layer.hpp"
+#include "pqkv/attend/collect.hpp"
+#include "pqkv/attend/extend.hpp"
+#include "pqkv/attend/token_weights.hpp"
+#include "pqkv/cache/compact.hpp"
 #include "pqkv/spec/any_cache.hpp"
 
 #if defined(PQKV_INSTANTIATE_ANY)

@@ -4,36 +4,19 @@
 #include <cstdint>
 #include <vector>
 
-#include "pqkv/codec/nearest_sums.hpp"
+#include "pqkv/codec/codebook.hpp"
 #include "pqkv/train/metric.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
 /// Codes of rows [count][dim] that lie in the codebook's space: [code][count].
-[[nodiscard]] inline std::vector<std::uint8_t> nearest_codes(const RowMatrix& rows, const Codebook& codebook) {
-  const CodebookShape& shape = codebook.shape();
-  const auto count = static_cast<std::size_t>(rows.rows());
-  std::vector<std::uint8_t> codes(shape.codes() * count);
-  for (std::size_t code = 0; code < shape.codes(); code += shape.stages) {
-    nearest_sums(CentroidStages(codebook, code), rows.data() + shape.first(code), count, shape.dim, codes.data() + code * count,
-                 count);
-  }
-  return codes;
-}
+PQKV_COMPILED_ONCE [[nodiscard]] std::vector<std::uint8_t> nearest_codes(const RowMatrix& rows, const Codebook& codebook);
 
 /// The rows [count][dim] that codes [code][count] stand for, in the codebook's space.
-[[nodiscard]] inline RowMatrix decoded_rows(const std::vector<std::uint8_t>& codes, const Codebook& codebook) {
-  const CodebookShape& shape = codebook.shape();
-  const std::size_t count = codes.size() / shape.codes();
-  RowMatrix rows = RowMatrix::Zero(static_cast<Eigen::Index>(count), static_cast<Eigen::Index>(shape.dim));
-  for (std::size_t code = 0; code < shape.codes(); ++code) {
-    const float* centroids = codebook.centroids(code);
-    for (std::size_t r = 0; r < count; ++r) {
-      float* piece = rows.data() + r * shape.dim + shape.first(code);
-      for (std::size_t d = 0; d < shape.width(); ++d) piece[d] += centroids[d * shape.centroids + codes[code * count + r]];
-    }
-  }
-  return rows;
-}
+PQKV_COMPILED_ONCE [[nodiscard]] RowMatrix decoded_rows(const std::vector<std::uint8_t>& codes, const Codebook& codebook);
 
 }  // namespace pqkv::inline PQKV_ABI
+
+#if !defined(PQKV_COMPILED)
+#include "pqkv/train/codes_bodies.hpp"
+#endif

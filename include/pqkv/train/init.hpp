@@ -9,16 +9,12 @@
 
 #include "pqkv/base/random.hpp"
 #include "pqkv/train/metric.hpp"
+#include "pqkv/train/train_options.hpp"
 
 namespace pqkv::inline PQKV_ABI {
 
-enum class Initialisation {
-  plus_plus,  ///< each next centroid is a row drawn by its squared distance from those before
-  random,     ///< distinct rows, all alike
-};
-
 /// `count` distinct indices below `total`, in random order. Expects count ≤ total.
-[[nodiscard]] inline std::vector<std::size_t> random_indices(std::size_t total, std::size_t count, Random& random) {
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> random_indices(std::size_t total, std::size_t count, Random& random) {
   std::vector<std::size_t> indices(total);
   std::iota(indices.begin(), indices.end(), std::size_t{0});
   for (std::size_t i = 0; i < count; ++i) std::swap(indices[i], indices[i + random.below(total - i)]);
@@ -26,7 +22,7 @@ enum class Initialisation {
   return indices;
 }
 
-[[nodiscard]] inline RowMatrix take_rows(const RowMatrix& rows, std::span<const std::size_t> indices) {
+PQKV_WHEN_CALLED [[nodiscard]] RowMatrix take_rows(const RowMatrix& rows, std::span<const std::size_t> indices) {
   RowMatrix out(static_cast<Eigen::Index>(indices.size()), rows.cols());
   for (std::size_t i = 0; i < indices.size(); ++i) {
     out.row(static_cast<Eigen::Index>(i)) = rows.row(static_cast<Eigen::Index>(indices[i]));
@@ -36,7 +32,7 @@ enum class Initialisation {
 
 /// k-means++ (Arthur, Vassilvitskii: k-means++, the Advantages of Careful Seeding, 2007). `weights` may be empty.
 /// Once every row is a centroid already, the rest are drawn at random.
-[[nodiscard]] inline RowMatrix plus_plus_centroids(const RowMatrix& rows, std::span<const float> weights,
+PQKV_WHEN_CALLED [[nodiscard]] RowMatrix plus_plus_centroids(const RowMatrix& rows, std::span<const float> weights,
                                                    std::size_t count, Random& random) {
   const auto total = static_cast<std::size_t>(rows.rows());
   RowMatrix centroids(static_cast<Eigen::Index>(count), rows.cols());
@@ -67,7 +63,7 @@ enum class Initialisation {
 
 /// `count` rows to start from. Careful choice is among 32 rows per centroid, but at least 4096, drawn at random: among more of
 /// them it costs as much as iterations do and saves none.
-[[nodiscard]] inline RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
+PQKV_WHEN_CALLED [[nodiscard]] RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
                                                std::span<const float> weights, std::size_t count, Random& random) {
   constexpr std::size_t rows_per_centroid = 32, enough = 4096;
   const auto total = static_cast<std::size_t>(rows.rows());

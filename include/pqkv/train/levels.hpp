@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "pqkv/base/executor.hpp"
+#include "pqkv/base/progress.hpp"
 #include "pqkv/base/result.hpp"
 #include "pqkv/base/rows.hpp"
 #include "pqkv/codec/codebook.hpp"
@@ -26,7 +28,7 @@ namespace pqkv::inline PQKV_ABI::detail {
 inline constexpr double outlier_share = 0.005;
 
 /// `count` levels of the numbers `x` with weights (or none), ascending.
-[[nodiscard]] inline std::vector<float> fit_levels(std::vector<float> x, std::span<const float> weights, std::size_t count,
+PQKV_WHEN_CALLED [[nodiscard]] std::vector<float> fit_levels(std::vector<float> x, std::span<const float> weights, std::size_t count,
                                                    const TrainOptions& options, SubspaceReport& report) {
   std::vector<std::size_t> order(x.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -83,10 +85,10 @@ inline constexpr double outlier_share = 0.005;
 
 /// train_codebook for channels of 4 or 8 levels; of checked rows, or those in `sample` where it is not empty. (A metric within
 /// a single channel is a factor, which moves no level.)
-template <class Executor, class Progress>
-[[nodiscard]] Result<TrainedCodebook> train_levels(FloatRows rows, std::span<const std::size_t> sample,
-                                                   std::span<const float> weights, const CodebookShape& shape,
-                                                   const TrainOptions& options, Executor&& executor, Progress&& progress) {
+PQKV_WHEN_CALLED [[nodiscard]] Result<TrainedCodebook> train_levels(FloatRows rows, std::span<const std::size_t> sample,
+                                                                    std::span<const float> weights, const CodebookShape& shape,
+                                                                    const TrainOptions& options, ExecutorRef executor,
+                                                                    ProgressRef progress) {
   std::vector<float> centroids(shape.dim * shape.centroids);
   TrainedCodebook trained;
   trained.subspaces.resize(shape.dim);

@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
 
 #include "pqkv/base/config.hpp"
 
@@ -28,6 +29,28 @@ struct EuclideanMetric {
   void from_euclidean(std::size_t /*subspace*/, RowMatrix& /*centroids*/) const noexcept {}
 };
 
-static_assert(Metric<EuclideanMetric>);
+/// A non-owning reference to any metric, so that trainers are compiled once for all of them.
+class MetricRef {
+ public:
+  template <class M>
+    requires(!std::same_as<M, MetricRef>) && Metric<M>
+  MetricRef(const M& metric) noexcept  // NOLINT(google-explicit-constructor)
+      : object_(std::addressof(metric)),
+        to_([](const void* object, std::size_t subspace, RowMatrix& rows) {
+          static_cast<const M*>(object)->to_euclidean(subspace, rows);
+        }),
+        from_([](const void* object, std::size_t subspace, RowMatrix& rows) {
+          static_cast<const M*>(object)->from_euclidean(subspace, rows);
+        }) {}
+  void to_euclidean(std::size_t subspace, RowMatrix& rows) const { to_(object_, subspace, rows); }
+  void from_euclidean(std::size_t subspace, RowMatrix& centroids) const { from_(object_, subspace, centroids); }
+
+ private:
+  const void* object_;
+  void (*to_)(const void*, std::size_t, RowMatrix&);
+  void (*from_)(const void*, std::size_t, RowMatrix&);
+};
+
+static_assert(Metric<EuclideanMetric> && Metric<MetricRef>);
 
 }  // namespace pqkv::inline PQKV_ABI

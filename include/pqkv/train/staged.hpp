@@ -4,8 +4,6 @@
 // Compression, 2014). A row keeps its codes where the search finds nothing nearer, so that the objective never rises.
 #pragma once
 
-#include <Eigen/Cholesky>
-
 #include <algorithm>
 #include <cstdint>
 #include <span>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "pqkv/codec/nearest_sums.hpp"
+#include "pqkv/train/linear_algebra.hpp"
 #include "pqkv/train/mini_batch.hpp"
 
 namespace pqkv::inline PQKV_ABI {
@@ -143,7 +142,7 @@ class StagedKMeans {
       mass += weight(r);
     }
     together.diagonal().array() += 1e-3 * std::max(mass, 1e-300) / static_cast<double>(per_stage_);
-    centroids_ += together.llt().solve(left).cast<float>();
+    centroids_ += solve_positive(together, left).cast<float>();
   }
 
   RowMatrix rows_;

@@ -8,10 +8,14 @@
 #include <vector>
 
 #include "pqkv/codec/codebook.hpp"
-#include "pqkv/train/init.hpp"
 #include "pqkv/train/report.hpp"
 
 namespace pqkv::inline PQKV_ABI {
+
+enum class Initialisation {
+  plus_plus,  ///< each next centroid is a row drawn by its squared distance from those before
+  random,     ///< distinct rows, all alike
+};
 
 struct TrainOptions {
   std::size_t iterations = 25;
