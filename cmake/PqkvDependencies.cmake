@@ -31,13 +31,6 @@ endif()
 if(PQKV_BUILD_TESTS AND NOT PQKV_NOEXCEPT)
   find_package(Catch2 QUIET)
   pqkv_fetch_headers(Catch2::Catch2 https://github.com/catchorg/Catch2.git v2.13.10 single_include)
-  # tests/main.cpp holds main() with Catch2 2; Catch2 3 has it in a library.
-  add_library(pqkv_catch2 INTERFACE)
-  if(Catch2_VERSION VERSION_GREATER_EQUAL 3)
-    target_link_libraries(pqkv_catch2 INTERFACE Catch2::Catch2WithMain)
-  else()
-    target_link_libraries(pqkv_catch2 INTERFACE Catch2::Catch2)
-  endif()
 endif()
 
 if(PQKV_BUILD_BENCH AND NOT PQKV_NOEXCEPT AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/bench/CMakeLists.txt)

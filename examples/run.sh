@@ -3,15 +3,9 @@
 # Installs what is missing with apt-get (as root).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-missing=()
-for package in cmake g++ ninja-build libeigen3-dev libfmt-dev; do
-  dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing with apt-get: ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+. cmake/debian_packages.sh
+install_missing cmake g++ ninja-build libeigen3-dev libfmt-dev
+echo "building kv_report and running it on examples/data: about 2 minutes on two slow cores the first time"
 cmake -S . -B build/examples -G Ninja -DCMAKE_BUILD_TYPE=Release -DPQKV_BUILD_TESTS=OFF -DPQKV_BUILD_BENCH=OFF
 cmake --build build/examples --target kv_report
 data=examples/data

@@ -47,15 +47,20 @@ namespace pqkv::inline PQKV_ABI::isa {
   return name;
 }
 
-/// The set in use: the one that was requested, if it is known and runs here, else the best one that this CPU runs.
+/// The best set that this CPU runs.
+[[nodiscard]] inline const KernelSet& fastest() noexcept {
+  const KernelSet* last = nullptr;
+  for (const Available& set : compiled_in()) {
+    if (set.runs_here()) last = set.kernels;
+  }
+  return *last;
+}
+
+/// The set in use: the one that was requested, if it is known and runs here, else fastest().
 [[nodiscard]] inline const KernelSet& best() noexcept {
   static const KernelSet& chosen = []() -> const KernelSet& {
-    if (const KernelSet* forced = find(requested())) return *forced;
-    const KernelSet* last = nullptr;
-    for (const Available& set : compiled_in()) {
-      if (set.runs_here()) last = set.kernels;
-    }
-    return *last;
+    const KernelSet* forced = find(requested());
+    return forced != nullptr ? *forced : fastest();
   }();
   return chosen;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pqkv/train/linear_algebra.hpp"
+#include "pqkv/train/metric.hpp"
 #include "pqkv/train/query_filter.hpp"
 
 namespace pqkv::inline PQKV_ABI {
