@@ -1,5 +1,5 @@
-// Plots as inline SVG, without a script: error over bits as numbered points whose labels keep out of each other's way, or
-// one line per policy. Axes are logarithmic or start at 0. Colours say which family of formats a point belongs to, as the
+// Plots as inline SVG, without a script: error over bits as points, the best of them joined and named and the others numbered
+// by labels that keep out of each other's way, or one line per policy. Axes are logarithmic or start at 0. Colours say which family of formats a point belongs to, as the
 // key below the plot has it, and follow the reader's light or dark.
 #pragma once
 
@@ -16,17 +16,17 @@ namespace common {
 
 inline constexpr std::string_view plot_style = R"(
 :root { color-scheme: light dark; --ink: #1c2126; --dim: #5a6570; --paper: #fcfcfa; --line: #d9dde1; --band: #f1f3f4;
-        --exact: #6b7580; --integer: #1f6fb4; --pq8: #b4481f; --pq4: #1d8a5b; --fitted: #7a3fb0; }
+        --exact: #6b7580; --scalar: #1f6fb4; --pq8: #b4481f; --pq4: #1d8a5b; --fitted: #7a3fb0; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ec; --dim: #9aa5b0; --paper: #15191d; --line: #343c44; --band: #1e242a;
-          --exact: #9aa5b0; --integer: #6cb2ee; --pq8: #f0936a; --pq4: #5fd0a0; --fitted: #c69af0; } }
+          --exact: #9aa5b0; --scalar: #6cb2ee; --pq8: #f0936a; --pq4: #5fd0a0; --fitted: #c69af0; } }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); } svg .tick, svg .axis { fill: var(--dim); }
 svg .key { font-size: 10.5px; }
-.grid { stroke: var(--line); stroke-width: 1; } polyline { fill: none; stroke-width: 2; }
+.grid { stroke: var(--line); stroke-width: 1; } .front { stroke: var(--dim); stroke-width: 1; stroke-dasharray: 4 3; } polyline { fill: none; stroke-width: 2; }
 circle { stroke: var(--paper); stroke-width: 1.5; }
-.exact circle { fill: var(--exact); } .integer circle { fill: var(--integer); } .pq8 circle { fill: var(--pq8); }
+.exact circle { fill: var(--exact); } .scalar circle { fill: var(--scalar); } .pq8 circle { fill: var(--pq8); }
 .pq4 circle { fill: var(--pq4); } .fitted circle { fill: var(--fitted); } .fitted polyline { stroke: var(--fitted); }
-.exact polyline { stroke: var(--exact); } .integer polyline { stroke: var(--integer); }
+.exact polyline { stroke: var(--exact); } .scalar polyline { stroke: var(--scalar); }
 .pq8 polyline { stroke: var(--pq8); } .pq4 polyline { stroke: var(--pq4); }
 )";
 
@@ -36,7 +36,7 @@ circle { stroke: var(--paper); stroke-width: 1.5; }
   const auto has = [&policy](const char* text) { return policy.find(text) != std::string::npos; };
   const bool fitted = has(":fit=") || has(":run=") || has(":centre=1") || has(":metric=1") || has(":rotate=");
   if (fitted && (has("k=pq") || has("v=pq"))) return "fitted";
-  return has("k=pq8") ? "pq8" : has("k=pq4") ? "pq4" : has("k=int") || !has("v=exact") ? "integer" : "exact";
+  return has("k=pq8") ? "pq8" : has("k=pq4") ? "pq4" : has("k=int") || !has("v=exact") ? "scalar" : "exact";
 }
 
 struct PlotPoint {
@@ -45,6 +45,7 @@ struct PlotPoint {
   std::size_t number = 0;   ///< of the table's row
   std::string title;        ///< shown when pointed at; of a line: its name in the key
   std::string_view family;  ///< a class name
+  std::string name{};       ///< shown beside the point if it is on the front; the front is drawn where points have names
 };
 
 enum class Scale { linear, tenfold, twofold, fourfold };
@@ -150,7 +151,7 @@ class Plot {
                         (left + width - right) / 2, height - 6, x_.name());
     text += fmt::format("<text class=\"axis\" transform=\"translate(16 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
                         (top + height - bottom) / 2, y_.name());
-    return text + (lines_ ? lines() : "") + dots() + key();
+    return text + (lines_ ? lines() : front_line()) + dots() + key();
   }
 
   [[nodiscard]] std::string lines() const {
@@ -194,41 +195,80 @@ class Plot {
     return text;
   }
 
+  /// The points that no other beats in both x and y (less is better), by x; none where points have no names.
+  [[nodiscard]] std::vector<const PlotPoint*> front() const {
+    std::vector<const PlotPoint*> order;
+    for (const PlotPoint& point : points_) {
+      if (!point.name.empty()) order.push_back(&point);
+    }
+    std::sort(order.begin(), order.end(), [](const PlotPoint* a, const PlotPoint* b) {
+      return a->x != b->x ? a->x < b->x : a->y < b->y;
+    });
+    std::vector<const PlotPoint*> front;
+    for (const PlotPoint* point : order) {
+      if (front.empty() || point->y < front.back()->y) front.push_back(point);
+    }
+    return front;
+  }
+
+  [[nodiscard]] std::string front_line() const {
+    std::string places;
+    for (const PlotPoint* point : front()) places += fmt::format("{:.1f},{:.1f} ", x_of(point->x), y_of(point->y));
+    return places.empty() ? "" : fmt::format("<polyline class=\"front\" points=\"{}\"/>\n", places);
+  }
+
+  /// What a label covers.
+  struct Box {
+    double left, top, right, bottom;
+    [[nodiscard]] bool meets(const Box& other) const noexcept {
+      return left < other.right && other.left < right && top < other.bottom && other.top < bottom;
+    }
+  };
+
+  /// Dots, and beside each its name or number where neither meets what was drawn before.
   [[nodiscard]] std::string dots() const {
-    struct Box {
-      double x, y;
-    };
+    constexpr double letter = 6.4, line = 11, dot = 5;
     std::vector<Box> taken;
-    for (const PlotPoint& point : points_) taken.push_back({x_of(point.x), y_of(point.y)});
-    const auto is_free = [&](double x, double y) {
-      return std::none_of(taken.begin(), taken.end(),
-                          [&](const Box& box) { return std::fabs(box.x - x) < 13 && std::fabs(box.y - y) < 11; });
+    for (const PlotPoint& point : points_) {
+      taken.push_back({x_of(point.x) - dot, y_of(point.y) - dot, x_of(point.x) + dot, y_of(point.y) + dot});
+    }
+    const std::vector<const PlotPoint*> named = front();
+    std::string text, labels;
+    const auto label = [&](const PlotPoint& point, const std::string& name) {
+      const double x = x_of(point.x), y = y_of(point.y);
+      std::size_t letters = 0;  // of UTF-8
+      for (const char byte : name) letters += (static_cast<unsigned char>(byte) & 0xc0u) != 0x80u ? 1 : 0;
+      const double half = letter * static_cast<double>(letters) / 2;
+      Box box{};
+      for (const double far : {0.0, 12.0, 24.0, 36.0}) {
+        bool placed = false;
+        for (const auto& [side, level] : {std::pair{1, 0}, {-1, 0}, {0, -1}, {0, 1}, {1, -1}, {1, 1}, {-1, -1}, {-1, 1}}) {
+          const double middle_x = x + side * (dot + 3 + half + (level == 0 ? far : 0));
+          const double middle_y = y + level * (dot + 3 + line / 2 + far);
+          box = {middle_x - half, middle_y - line / 2, middle_x + half, middle_y + line / 2};
+          placed = box.left >= left && box.right <= width && box.top >= 0 && box.bottom <= height - bottom + line &&
+                   std::none_of(taken.begin(), taken.end(), [&](const Box& other) { return box.meets(other); });
+          if (placed) break;
+        }
+        if (placed) break;
+      }
+      taken.push_back(box);
+      labels += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>\n", (box.left + box.right) / 2,
+                            box.bottom - 1.5, name);
     };
-    std::string text;
+    // Names first: they need more room.
+    for (const PlotPoint* point : named) label(*point, point->name);
     for (std::size_t i = 0; i < points_.size(); ++i) {
       const PlotPoint& point = points_[i];
-      const double x = x_of(point.x);
-      const double y = y_of(point.y);
       const auto same = [&](const PlotPoint& other) { return other.number == point.number; };
-      if (lines_ && std::any_of(points_.begin() + static_cast<std::ptrdiff_t>(i) + 1, points_.end(), same)) {
-        text += fmt::format("<g class=\"{}\"><title>{}</title><circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\"/></g>\n",
-                            point.family, point.title, x, y);
-        continue;  // the last of a line has its number
-      }
-      double label_x = x + 13, label_y = y;
-      for (const auto& [dx, dy] : {Box{13, 0}, Box{-13, 0}, Box{0, -13}, Box{0, 14}, Box{12, -11}, Box{12, 12},
-                                   Box{-12, -11}, Box{-12, 12}, Box{24, 0}, Box{0, -25}, Box{0, 26}, Box{-24, 0}}) {
-        if (!is_free(x + dx, y + dy)) continue;
-        label_x = x + dx;
-        label_y = y + dy;
-        break;
-      }
-      taken.push_back({label_x, label_y});
-      text += fmt::format("<g class=\"{}\"><title>{}</title><circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\"/>"
-                          "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text></g>\n",
-                          point.family, point.title, x, y, label_x, label_y + 4, point.number);
+      // Only the last of a line has its number.
+      const bool numbered = !lines_ || std::none_of(points_.begin() + static_cast<std::ptrdiff_t>(i) + 1, points_.end(), same);
+      const bool is_named = std::find(named.begin(), named.end(), &point) != named.end();
+      if (numbered && !is_named) label(point, fmt::format("{}", point.number));
+      text += fmt::format("<g class=\"{}\"><title>{}</title><circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"/></g>\n", point.family,
+                          point.title, x_of(point.x), y_of(point.y), numbered ? dot : dot - 1);
     }
-    return text;
+    return text + labels;
   }
 
   std::string title_;

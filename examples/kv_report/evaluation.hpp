@@ -14,12 +14,14 @@
 
 #include "common/workers.hpp"
 #include "kv_report/inputs.hpp"
+#include "kv_report/policies.hpp"
 
 namespace kv_report {
 
 /// One row of the report. Worst heads are the least means over a query head's queries (all texts).
 struct PolicyResult {
   std::string policy;
+  std::string_view group{};  ///< of the default list; empty for policies named by arguments
   double key_bits = 0;    ///< per element of K, with codes, scales, sinks and recent tokens counted
   double value_bits = 0;  ///< per element of V
   std::size_t codebook_bytes = 0;  ///< of all layers and heads, keys and values
@@ -118,9 +120,10 @@ struct Training {
 }
 
 /// Evaluates one policy on all texts. Heads are shared among the workers; the result does not depend on their number.
-[[nodiscard]] inline pqkv::Result<PolicyResult> evaluate_policy(const pqkv::CacheSpec& spec,
-                                                                const std::vector<Text>& texts,
-                                                                const Training& training, const common::Workers& workers, common::ProgressBar& progress) {
+[[nodiscard]] inline pqkv::Result<PolicyResult> evaluate_policy(const Policy& policy, const std::vector<Text>& texts,
+                                                                const Training& training, const common::Workers& workers,
+                                                                common::ProgressBar& progress) {
+  const pqkv::CacheSpec& spec = policy.spec;
   const Shape& shape = texts.front().keys.shape;
   const std::size_t group = texts.front().group();
   const auto key_request = pqkv::key_codebook_request(spec.keys, shape.dim);
@@ -130,6 +133,7 @@ struct Training {
 
   PolicyResult result;
   result.policy = spec.text;
+  result.group = policy.group;
   std::vector<pqkv::Quality> heads(shape.layers * shape.heads * group);
   std::optional<pqkv::Error> failure;
   std::mutex mutex;

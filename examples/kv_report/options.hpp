@@ -1,14 +1,14 @@
 // The command line of kv_report.
 #pragma once
 
-#include <pqkv/spec.hpp>
-
 #include <charconv>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
+
+#include "kv_report/policies.hpp"
 
 namespace kv_report {
 
@@ -22,7 +22,7 @@ struct TextFiles {
 struct Options {
   std::vector<TextFiles> evaluation;
   std::vector<TextFiles> calibration;  ///< none: codebooks are trained on the evaluated rows
-  std::vector<pqkv::CacheSpec> policies;
+  std::vector<Policy> policies;  ///< those named by arguments; none: make_default_policies()
   std::size_t threads = 1;
   std::uint64_t seed = 1;
   double rope_theta = 0;  ///< the model's RoPE; 0: not known, and policies with runs are refused
@@ -44,7 +44,8 @@ inline constexpr std::string_view usage =
   --calibration-queries F --calibration-keys F --calibration-values F
                                      the same for training codebooks (queries may be left out);
                                      without them codebooks are trained on the rows that are evaluated
-  --policy SPEC                      repeatable, such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64
+  --policy SPEC                      repeatable, such as k=pq4:m=16,v=int4:g=32,sinks=4,recent=64; without it a list of
+                                     its own is judged, whose policies with runs need --rope-theta and calibration queries
   --threads N                        workers (default: one per core)
   --seed N                           of training (default 1)
   --rope-theta X                     the model's RoPE base, for policies with run= (positions are token indices)
@@ -53,24 +54,6 @@ inline constexpr std::string_view usage =
   --html F   --svg F                 write a page with table and plots, or the first plot alone
   --list                             every format with its parameters
 )";
-
-/// From the cheapest honest baseline to the plain formats of this library; 'dim/n' fits any head size.
-inline constexpr std::string_view default_policies[] = {
-    "k=exact:f16,v=exact:f16,window=f16",
-    "k=exact:f16,v=int8:g=row,sinks=4,recent=32,window=f16",
-    "k=exact:f16,v=int4:g=16,sinks=4,recent=32,window=f16",
-    "k=exact:f16,v=int2:g=16,sinks=4,recent=32,window=f16",
-    "k=pq8:m=dim/32,v=exact:f16,sinks=0,recent=0",
-    "k=pq8:m=dim/16,v=exact:f16,sinks=0,recent=0",
-    "k=pq8:m=dim/8,v=exact:f16,sinks=0,recent=0",
-    "k=pq8:m=dim/8,v=exact:f16,sinks=4,recent=32,window=f16",
-    "k=pq8:m=dim/4,v=int4:g=16,sinks=4,recent=32,window=f16",
-    "k=pq4:m=dim/2,v=int4:g=16,sinks=4,recent=32,window=f16",
-    "k=pq4:m=dim/4,v=int4:g=16,sinks=4,recent=32,window=f16",
-    "k=pq8:m=dim/4,v=int2:g=16,sinks=4,recent=32,window=f16",
-    "k=pq8:m=dim/4,v=pq8:m=dim/4,sinks=4,recent=32,window=f16",
-    "k=pq4:m=dim/4,v=pq4:m=dim/4,sinks=4,recent=32,window=f16",
-};
 
 namespace detail {
 
@@ -145,7 +128,7 @@ namespace detail {
     } else if (flag == "--policy") {
       auto spec = pqkv::parse_cache_spec(value);
       if (!spec) return Error{spec.error().code, message("--policy: ", spec.error().message)};
-      options.policies.push_back(std::move(*spec));
+      options.policies.push_back({std::move(*spec)});
     } else if (flag == "--rope-pairing") {
       if (value != "adjacent" && value != "half") return Error{Errc::invalid_parameter, "--rope-pairing: adjacent or half"};
       options.rope_pairing = value == "half" ? pqkv::RopePairing::half_split : pqkv::RopePairing::adjacent;
@@ -168,9 +151,6 @@ namespace detail {
   texts = detail::pair_files("calibration-", calibration.queries, calibration.keys, calibration.values, true);
   if (!texts) return texts.error();
   options.calibration = std::move(*texts);
-  if (options.policies.empty()) {
-    for (const std::string_view text : default_policies) options.policies.push_back(*pqkv::parse_cache_spec(text));
-  }
   return options;
 }
 

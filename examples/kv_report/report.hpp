@@ -19,16 +19,19 @@ namespace kv_report {
   return fmt::format("{:.1f} MiB", size / 1024 / 1024);
 }
 
+/// A line per policy, under the name of its group where it has one.
 [[nodiscard]] inline std::string table_text(const std::vector<PolicyResult>& results) {
   std::size_t width = 6;
   for (const PolicyResult& result : results) width = std::max(width, result.policy.size());
-  std::string text = fmt::format("{:<{}}  {:>6} {:>6} {:>9}  {:>7} {:>7}  {:>8}  {:>7} {:>7}  {:>8} {:>6} {:>8}\n", "policy",
-                                 width, "K bits", "V bits", "codebooks", "cosine", "worst", "KL", "logit r", "worst",
+  std::string text = fmt::format("{:>2}  {:<{}}  {:>6} {:>6} {:>9}  {:>7} {:>7}  {:>8}  {:>7} {:>7}  {:>8} {:>6} {:>8}\n", "#",
+                                 "policy", width, "K bits", "V bits", "codebooks", "cosine", "worst", "KL", "logit r", "worst",
                                  "Spearman", "top-5", "error");
-  for (const PolicyResult& r : results) {
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const PolicyResult& r = results[i];
+    if (!r.group.empty() && (i == 0 || r.group != results[i - 1].group)) text += fmt::format("    {}\n", r.group);
     text += fmt::format(
-        "{:<{}}  {:>6.2f} {:>6.2f} {:>9}  {:>7.4f} {:>7.4f}  {:>8.5f}  {:>7.4f} {:>7.4f}  {:>8.4f} {:>6.3f} {:>8.5f}\n",
-        r.policy, width, r.key_bits, r.value_bits, bytes_text(r.codebook_bytes), r.mean.cosine, r.cosine_worst,
+        "{:>2}  {:<{}}  {:>6.2f} {:>6.2f} {:>9}  {:>7.4f} {:>7.4f}  {:>8.5f}  {:>7.4f} {:>7.4f}  {:>8.4f} {:>6.3f} {:>8.5f}\n",
+        i + 1, r.policy, width, r.key_bits, r.value_bits, bytes_text(r.codebook_bytes), r.mean.cosine, r.cosine_worst,
         r.mean.divergence, r.mean.logit_correlation, r.logit_correlation_worst, r.mean.rank_correlation, r.mean.top5,
         r.mean.output_error);
   }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kv_report/gains.hpp"
 #include "kv_report/page.hpp"
 
 namespace kv_report {
@@ -55,13 +56,22 @@ inline constexpr int exit_bad_input = 2;
       tokens, training_tokens, calibration->empty() ? "the same texts" : "other texts");
   fmt::print(out, "{}\n\n", subtitle);
 
+  std::vector<Policy> policies = options->policies;
+  if (policies.empty()) {
+    const bool fits = options->rope_theta > 0 && !training.front().queries.data.empty();
+    policies = make_default_policies(fits);
+    if (!fits) {
+      fmt::print(out, "Policies with fitted keys are left out: they need the model's RoPE (--rope-theta) and {}.\n\n",
+                 calibration->empty() ? "its queries" : "--calibration-queries");
+    }
+  }
   const common::Workers workers(options->threads);
   std::vector<PolicyResult> results;
   {
-    common::ProgressBar progress(options->policies.size() * shape.layers * shape.heads);
-    for (const pqkv::CacheSpec& spec : options->policies) {
-      auto result = evaluate_policy(spec, *texts, {training, rope, options->seed}, workers, progress);
-      if (!result) return refuse(pqkv::message(spec.text, ": ", result.error().message));
+    common::ProgressBar progress(policies.size() * shape.layers * shape.heads);
+    for (const Policy& policy : policies) {
+      auto result = evaluate_policy(policy, *texts, {training, rope, options->seed}, workers, progress);
+      if (!result) return refuse(pqkv::message(policy.spec.text, ": ", result.error().message));
       results.push_back(std::move(*result));
     }
   }
@@ -72,6 +82,7 @@ inline constexpr int exit_bad_input = 2;
     if (!write_file(path, text)) return refuse(path + ": cannot be written");
     fmt::print(out, "\nwrote {}", path);
   }
+  if (const std::string gains = gains_text(results); !gains.empty()) fmt::print(out, "\n\n{}", gains);
   fmt::print(out, "\n");
   return exit_ok;
 }
