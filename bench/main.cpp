@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/instruction_set.hpp"
 #include "pqkv/pqkv.hpp"
 #include "subjects.hpp"
 
@@ -23,7 +24,7 @@ int main(int argc, char** argv) {
 #if defined(PQKV_BENCH_TRAIN)
   register_train();
 #endif
-  benchmark::AddCustomContext("kernels", std::string(pqkv::isa::best().name));
+  benchmark::AddCustomContext("kernels", common::instruction_set());
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

@@ -5,8 +5,8 @@
 
 #include <fstream>
 
+#include "common/instruction_set.hpp"
 #include "peers/peers.hpp"
-#include "pqkv/isa/select.hpp"
 #include "subjects.hpp"
 #include "support/bandwidth.hpp"
 #include "support/rotation.hpp"
@@ -89,7 +89,7 @@ void print_ratios(const std::vector<std::string>& groups) {
     return groups.empty() || std::find(groups.begin(), groups.end(), group) != groups.end();
   };
   const AttendRows blas = openblas_attend();
-  fmt::print("{}, {}, kernels {}\n", cpu_name(), compiler, isa::best().name);
+  fmt::print("{}, {}, {}\n", cpu_name(), compiler, common::instruction_set());
   fmt::print("OpenBLAS: {}; Eigen: {}; FAISS: {}\n", blas != nullptr ? openblas_name() : "not found",
              eigen_attend() != nullptr ? "yes" : "not found", faiss_name());
   fmt::print("Times of contenders that take turns; a ratio is the median (quartiles) over rounds.\n\n");

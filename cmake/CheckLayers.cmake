@@ -1,5 +1,6 @@
 # cmake -D INCLUDE=<folder that holds pqkv/> -P CheckLayers.cmake
-# Which folder of the library may include which; where Eigen and intrinsics may appear; how long a file may be.
+# Which folder of the library may include which; where Eigen and intrinsics may appear; what regions of more instructions may
+# hold; how long a file may be.
 cmake_minimum_required(VERSION 3.21)
 set(max_lines 350)
 
@@ -91,5 +92,12 @@ foreach(file ${files})
     fault("${length} lines, at most ${max_lines}")
   endif()
 endforeach()
+file(GLOB isa_files ${INCLUDE}/pqkv/isa/*.hpp)
+execute_process(COMMAND awk -f ${CMAKE_CURRENT_LIST_DIR}/check_regions.awk ${isa_files} RESULT_VARIABLE code
+                OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(NOT code STREQUAL "0")
+  message(SEND_ERROR "${output}")
+  math(EXPR faults "${faults} + 1")
+endif()
 list(LENGTH files count)
 message(STATUS "${count} headers, ${faults} faults")

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/instruction_set.hpp"
 #include "kv_report/gains.hpp"
 #include "kv_report/page.hpp"
 
@@ -54,7 +55,7 @@ inline constexpr int exit_bad_input = 2;
       "{} layers, {} query heads on {} kv heads, dim {}; {} text{} of {} tokens in all; codebooks trained on {} tokens of {}.",
       shape.layers, texts->front().queries.shape.heads, shape.heads, shape.dim, texts->size(), texts->size() == 1 ? "" : "s",
       tokens, training_tokens, calibration->empty() ? "the same texts" : "other texts");
-  fmt::print(out, "{}\n\n", subtitle);
+  fmt::print(out, "{}\n{}.\n\n", subtitle, common::instruction_set());
 
   std::vector<Policy> policies = options->policies;
   if (policies.empty()) {

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 
+#include "common/instruction_set.hpp"
 #include "retention/options.hpp"
 #include "retention/other_kinds.hpp"
 #include "retention/subjects.hpp"
@@ -192,6 +193,7 @@ struct Row {
 
 /// Runs the program; tables go to `out`, complaints to `err`.
 [[nodiscard]] inline int run(const std::vector<std::string>& arguments, std::FILE* out, std::FILE* err) {
+  common::say_unmet_instruction_set(err);
   const auto refuse = [err](const std::string& text) {
     std::fprintf(err, "retention: %s\n", text.c_str());
     return 2;

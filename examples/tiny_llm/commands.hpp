@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "common/instruction_set.hpp"
 #include "tiny_llm/allocate.hpp"
 #include "tiny_llm/retrieve.hpp"
 #include "tiny_llm/sampling.hpp"
@@ -298,6 +299,7 @@ inline constexpr int exit_bad_input = 2;
 
 /// The whole program.
 [[nodiscard]] inline int run(const std::vector<std::string>& words, std::FILE* out, std::FILE* err) {
+  common::say_unmet_instruction_set(err);
   struct Command {
     std::string_view name;
     std::string_view flags;
