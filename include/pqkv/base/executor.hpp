@@ -1,5 +1,5 @@
-// How the library asks for parallel work: the Executor concept, a serial default and a type-erased reference. Layer 0.
-// The library owns no thread. Results never depend on the executor: every task writes to its own place.
+// How the library asks for parallel work: the Executor concept, a serial default and references without a type. Layer
+// 0. The library owns no thread. Results never depend on the executor: every task writes to its own place.
 #pragma once
 
 #include <concepts>
@@ -50,24 +50,39 @@ class TaskRef {
   void (*call_)(const void*, std::size_t, std::size_t);
 };
 
-/// A non-owning reference to any executor, so that what is given one is compiled once for all of them.
+/// A non-owning reference to any executor, for functions that are compiled once. As a parameter it takes lvalues,
+/// constant or not, and temporaries, which live as long as the call; keep none in an object that lives longer than its
+/// executor.
 class ExecutorRef {
  public:
+  /// Everything on the calling thread, in order.
+  ExecutorRef() noexcept = default;
   template <class E>
-    requires(!std::same_as<std::remove_const_t<E>, ExecutorRef>) && Executor<E>
-  ExecutorRef(E& executor) noexcept  // NOLINT(google-explicit-constructor)
-      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(executor)))),
-        workers_([](void* object) noexcept { return static_cast<E*>(object)->workers(); }),
-        run_([](void* object, std::size_t count, TaskRef task) { static_cast<E*>(object)->run(count, task); }) {}
-  [[nodiscard]] std::size_t workers() const noexcept { return workers_(object_); }
-  void run(std::size_t count, TaskRef task) const { run_(object_, count, task); }
+    requires(!std::same_as<std::remove_cvref_t<E>, ExecutorRef> && Executor<std::remove_reference_t<E>>)
+  ExecutorRef(E&& executor) noexcept  // NOLINT(google-explicit-constructor)
+      : object_(std::addressof(executor)),
+        workers_([](const void* object) noexcept { return of<E>(object).workers(); }),
+        run_([](const void* object, std::size_t count, TaskRef task) { of<E>(object).run(count, task); }) {}
+
+  [[nodiscard]] std::size_t workers() const noexcept { return object_ == nullptr ? 1 : workers_(object_); }
+  /// Executors get a TaskRef. It refers to `task`, which lives until the executor's run() returns.
+  void run(std::size_t count, TaskRef task) const {
+    if (object_ == nullptr) return SerialExecutor().run(count, task);
+    run_(object_, count, task);
+  }
 
  private:
-  void* object_;
-  std::size_t (*workers_)(void*) noexcept;
-  void (*run_)(void*, std::size_t, TaskRef);
+  template <class E>
+  [[nodiscard]] static std::remove_reference_t<E>& of(const void* object) noexcept {
+    return *static_cast<std::remove_reference_t<E>*>(const_cast<void*>(object));  // constant where E is
+  }
+
+  const void* object_ = nullptr;
+  std::size_t (*workers_)(const void*) noexcept = nullptr;
+  void (*run_)(const void*, std::size_t, TaskRef) = nullptr;
 };
 
-static_assert(Executor<SerialExecutor> && Executor<ExecutorRef>);
+static_assert(Executor<SerialExecutor>);
+static_assert(Executor<ExecutorRef> && Executor<const ExecutorRef>);
 
 }  // namespace pqkv::inline PQKV_ABI

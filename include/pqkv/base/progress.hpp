@@ -21,23 +21,26 @@ struct NoProgress {
   bool operator()(std::size_t /*done*/, std::size_t /*total*/) const noexcept { return true; }
 };
 
-/// A non-owning reference to any such callable.
+/// A non-owning reference to any progress callable, a plain function too, for functions that are compiled once.
 class ProgressRef {
  public:
+  /// Never stops, says nothing.
+  ProgressRef() noexcept = default;
   template <class P>
-    requires(!std::same_as<std::remove_const_t<P>, ProgressRef>) && Progress<P>
-  ProgressRef(P& progress) noexcept  // NOLINT(google-explicit-constructor)
-      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(progress)))),
-        call_([](void* object, std::size_t done, std::size_t total) -> bool {
-          return (*static_cast<P*>(object))(done, total);
+    requires(!std::same_as<std::remove_cvref_t<P>, ProgressRef> && Progress<std::remove_reference_t<P>>)
+  ProgressRef(P&& progress) noexcept  // NOLINT(google-explicit-constructor)
+      : object_(reinterpret_cast<const void*>(std::addressof(progress))),
+        call_([](const void* object, std::size_t done, std::size_t total) -> bool {
+          return (*reinterpret_cast<std::remove_reference_t<P>*>(const_cast<void*>(object)))(done, total);
         }) {}
-  bool operator()(std::size_t done, std::size_t total) const { return call_(object_, done, total); }
+  bool operator()(std::size_t done, std::size_t total) const { return call_ == nullptr || call_(object_, done, total); }
 
  private:
-  void* object_;
-  bool (*call_)(void*, std::size_t, std::size_t);
+  const void* object_ = nullptr;
+  bool (*call_)(const void*, std::size_t, std::size_t) = nullptr;
 };
 
-static_assert(Progress<NoProgress> && Progress<ProgressRef>);
+static_assert(Progress<NoProgress>);
+static_assert(Progress<ProgressRef>);
 
 }  // namespace pqkv::inline PQKV_ABI

@@ -1,6 +1,10 @@
 // Regions of a file that are compiled for more instructions than the rest of the translation unit. Layer 1.
 // So that nobody needs -m flags: the code exists in every build, and select.hpp decides at run time whether it runs.
-// Regions open and close at file scope, hold no #include and no lambda (Clang's attribute does not reach into those).
+//
+// What stands in a region may run only where the CPU has been asked, and the linker must not hand it to others. So a
+// region opens and closes at file scope and holds kernels and their helpers in the namespace of its set, whose
+// variables are constexpr: no #include, no table of kernels, nothing that is initialised when the program starts. The test
+// rules.layers holds every file to that, isa_no_stray_instructions reads the machine code, isa_every_cpu runs it.
 #pragma once
 
 #include "pqkv/base/config.hpp"
