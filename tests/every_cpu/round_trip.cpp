@@ -1,6 +1,6 @@
 // A cache of several formats: append, save, load, attend, as a program of its own that is quick under an emulator. Prints the
 // instruction set. Attention after loading equals that before to the last bit, and exact attention within what formats err.
-#include <pqkv/io/sequence_file.hpp>
+#include <pqkv/io/any_sequence_file.hpp>
 #include <pqkv/pqkv.hpp>
 
 #include <cmath>

@@ -21,11 +21,12 @@ struct SequenceStep {
   CompressedKVCache<K, V>* collect = nullptr;
 };
 
-/// attend_layer of `layer` for every sequence; they may differ in length, shape and group. Workspaces must suit all of
-/// them (formats of the same types do).
-template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
-AttendResult attend_batch(std::size_t layer, std::span<const SequenceStep<K, V>> steps, Workspaces<K, V>& workspaces,
-                          E&& executor = E{}) {
+namespace detail {
+
+/// attend_batch for any executor.
+template <KeyPolicy K, ValuePolicy V>
+AttendResult attend_steps(std::size_t layer, std::span<const SequenceStep<K, V>> steps, Workspaces<K, V>& workspaces,
+                          ExecutorRef executor) {
   PQKV_EXPECTS(workspaces.size() >= executor.workers());
   std::size_t tasks = 0;
   for (const SequenceStep<K, V>& step : steps) tasks += step.cache->shape().kv_heads;
@@ -42,7 +43,7 @@ AttendResult attend_batch(std::size_t layer, std::span<const SequenceStep<K, V>>
                step.stride, workspace, step.options.of_heads(task * group, group));
     if (step.collect != nullptr) {
       PQKV_EXPECTS(step.collect == step.cache);
-      detail::collect_step(step.collect->head(layer, task), step.queries.slice(task * group, group), workspace.partial,
+      collect_step(step.collect->head(layer, task), step.queries.slice(task * group, group), workspace.partial,
                            workspace, step.options.of_heads(task * group, group));
     }
     workspace.skipped_mass = std::max(workspace.skipped_mass, result.skipped_mass);
@@ -52,6 +53,16 @@ AttendResult attend_batch(std::size_t layer, std::span<const SequenceStep<K, V>>
     result.skipped_mass = std::max(result.skipped_mass, workspace.skipped_mass);
   }
   return result;
+}
+
+}  // namespace detail
+
+/// attend_layer of `layer` for every sequence; they may differ in length, shape and group. Workspaces must suit all of
+/// them (formats of the same types do).
+template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
+AttendResult attend_batch(std::size_t layer, std::span<const SequenceStep<K, V>> steps, Workspaces<K, V>& workspaces,
+                          E&& executor = E{}) {
+  return detail::attend_steps(layer, steps, workspaces, ExecutorRef(executor));
 }
 
 }  // namespace pqkv::inline PQKV_ABI

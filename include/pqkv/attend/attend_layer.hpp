@@ -27,11 +27,12 @@ namespace detail {
   return std::clamp(tokens / least_share_tokens, std::size_t{1}, std::max(layer_tasks / kv_heads, std::size_t{1}));
 }
 
-/// attend_layer; use(h, partial) is called with what the attention of each kv head comes to, one after the other.
-template <KeyPolicy K, ValuePolicy V, class E, class Use>
+/// attend_layer for any executor. `collect`: the same cache where its tokens are to learn what the queries thought of them
+/// (attend_layer_and_collect), else nullptr.
+template <KeyPolicy K, ValuePolicy V>
 AttendResult attend_heads(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
-                          std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options, E& executor,
-                          const Use& use) {
+                          std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options,
+                          ExecutorRef executor, CompressedKVCache<K, V>* collect) {
   const std::size_t kv_heads = cache.shape().kv_heads;
   PQKV_EXPECTS(queries.count % kv_heads == 0 && !workspaces.empty() && workspaces.size() >= executor.workers());
   const std::size_t group = queries.count / kv_heads;
@@ -55,10 +56,39 @@ AttendResult attend_heads(const CompressedKVCache<K, V>& cache, std::size_t laye
     for (std::size_t i = 1; i < shares; ++i) whole.merge(partials[h * shares + i]);
     add_sink_logits(whole, options.of_heads(h * group, group).sink_logits);
     whole.write(outs + h * group * stride, stride);
-    use(h, whole);
+    if (collect != nullptr) {
+      collect_step(collect->head(layer, h), queries.slice(h * group, group), whole, workspaces.front(),
+                   options.of_heads(h * group, group));
+    }
     result.skipped_mass = std::max(result.skipped_mass, whole.skipped_mass());
   }
   return result;
+}
+
+/// extend_layer for any executor.
+template <KeyPolicy K, ValuePolicy V>
+[[nodiscard]] Status extend_heads(CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, Rows keys, Rows values,
+                                  float* outs, std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options,
+                                  ExecutorRef executor) {
+  const auto [layers, kv_heads, dim] = cache.shape();
+  PQKV_EXPECTS(workspaces.size() >= executor.workers());
+  if (queries.count != keys.count || queries.dim == 0 || queries.dim % (kv_heads * dim) != 0) {
+    return Error{Errc::invalid_shape, message(queries.count, " query rows of ", queries.dim, " elements for ",
+                                              keys.count, " tokens of ", kv_heads, " kv heads of dim ", dim)};
+  }
+  if (Status status = cache.prepare_append_layer(layer, keys, values); !status) return status;
+  const std::size_t group = queries.dim / (kv_heads * dim);
+  const std::size_t tokens = keys.count;
+  const std::size_t width = dim;
+  executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
+    const std::size_t column = h * group * width;
+    extend_prepared(cache.head(layer, h),
+                            ChunkRows<const float>{queries.data + column, tokens, group, queries.stride, width},
+                            cache.head_rows(keys, h), cache.head_rows(values, h),
+                            ChunkRows<float>{outs + column, tokens, group, stride, width}, workspaces[worker],
+                            options.of_heads(h * group, group));
+  });
+  return {};
 }
 
 }  // namespace detail
@@ -89,8 +119,8 @@ template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
 AttendResult attend_layer(const CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
                           std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
                           E&& executor = E{}) {
-  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, executor,
-                              [](std::size_t /*head*/, const Partial& /*whole*/) {});
+  CompressedKVCache<K, V>* const nobody = nullptr;
+  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, ExecutorRef(executor), nobody);
 }
 
 /// attend_layer by the queries of the newest token, already appended, in place of it and once per step: attend_and_collect for
@@ -99,12 +129,7 @@ template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
 AttendResult attend_layer_and_collect(CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, float* outs,
                                       std::size_t stride, Workspaces<K, V>& workspaces, const AttendOptions& options = {},
                                       E&& executor = E{}) {
-  const std::size_t group = queries.count / cache.shape().kv_heads;
-  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, executor,
-                              [&](std::size_t h, const Partial& whole) {
-                                detail::collect_step(cache.head(layer, h), queries.slice(h * group, group), whole,
-                                                     workspaces.front(), options.of_heads(h * group, group));
-                              });
+  return detail::attend_heads(cache, layer, queries, outs, stride, workspaces, options, ExecutorRef(executor), &cache);
 }
 
 /// A chunk of prompt through a layer: extend for every head. A row of queries and of outs is a token's [query heads][dim],
@@ -113,25 +138,7 @@ template <KeyPolicy K, ValuePolicy V, Executor E = SerialExecutor>
 [[nodiscard]] Status extend_layer(CompressedKVCache<K, V>& cache, std::size_t layer, FloatRows queries, Rows keys,
                                   Rows values, float* outs, std::size_t stride, Workspaces<K, V>& workspaces,
                                   const AttendOptions& options = {}, E&& executor = E{}) {
-  const auto [layers, kv_heads, dim] = cache.shape();
-  PQKV_EXPECTS(workspaces.size() >= executor.workers());
-  if (queries.count != keys.count || queries.dim == 0 || queries.dim % (kv_heads * dim) != 0) {
-    return Error{Errc::invalid_shape, message(queries.count, " query rows of ", queries.dim, " elements for ",
-                                              keys.count, " tokens of ", kv_heads, " kv heads of dim ", dim)};
-  }
-  if (Status status = cache.prepare_append_layer(layer, keys, values); !status) return status;
-  const std::size_t group = queries.dim / (kv_heads * dim);
-  const std::size_t tokens = keys.count;
-  const std::size_t width = dim;
-  executor.run(kv_heads, [&](std::size_t h, std::size_t worker) {
-    const std::size_t column = h * group * width;
-    detail::extend_prepared(cache.head(layer, h),
-                            ChunkRows<const float>{queries.data + column, tokens, group, queries.stride, width},
-                            cache.head_rows(keys, h), cache.head_rows(values, h),
-                            ChunkRows<float>{outs + column, tokens, group, stride, width}, workspaces[worker],
-                            options.of_heads(h * group, group));
-  });
-  return {};
+  return detail::extend_heads(cache, layer, queries, keys, values, outs, stride, workspaces, options, ExecutorRef(executor));
 }
 
 }  // namespace pqkv::inline PQKV_ABI

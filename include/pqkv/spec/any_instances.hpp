@@ -7,6 +7,7 @@
 
 #if defined(PQKV_COMPILED)
 
+#include "pqkv/attend/attend_batch.hpp"
 #include "pqkv/attend/attend_layer.hpp"
 #include "pqkv/attend/collect.hpp"
 #include "pqkv/attend/extend.hpp"
@@ -48,6 +49,12 @@ PQKV_INSTANCE void attend_cache(const HeadCache<AnyKeys, AnyValues>&, Workspace<
                                 const ScoreRules&, Share);
 PQKV_INSTANCE void collect_step(HeadCache<AnyKeys, AnyValues>&, FloatRows, const Partial&, Workspace<AnyKeys, AnyValues>&,
                                 const AttendOptions&);
+PQKV_INSTANCE AttendResult attend_heads(const AnyCache&, std::size_t, FloatRows, float*, std::size_t,
+                                        Workspaces<AnyKeys, AnyValues>&, const AttendOptions&, ExecutorRef, AnyCache*);
+PQKV_INSTANCE AttendResult attend_steps(std::size_t, std::span<const SequenceStep<AnyKeys, AnyValues>>,
+                                        Workspaces<AnyKeys, AnyValues>&, ExecutorRef);
+PQKV_INSTANCE Status extend_heads(AnyCache&, std::size_t, FloatRows, Rows, Rows, float*, std::size_t,
+                                  Workspaces<AnyKeys, AnyValues>&, const AttendOptions&, ExecutorRef);
 PQKV_INSTANCE void extend_prepared(HeadCache<AnyKeys, AnyValues>&, ChunkRows<const float>, Rows, Rows, ChunkRows<float>,
                                    Workspace<AnyKeys, AnyValues>&, const AttendOptions&);
 }  // namespace detail
