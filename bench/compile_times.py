@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What including and using pqkv costs a compiler: processor seconds, peak memory, and the ratio to <Eigen/Dense>.
 
-    bench/compile_times.py                    # the compiler is $CXX or g++; a minute on a slow core
+    bench/compile_times.py                    # the compiler is $CXX or g++; three minutes on a slow core
     bench/compile_times.py --build build/dev  # also the units of a build folder with compile_commands.json (minutes)
 
 Ratios are what to compare between machines: each unit is compiled in turn with Eigen's, and the median of their ratios taken.
@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import shlex
 import statistics
 import subprocess
@@ -56,16 +55,13 @@ def units():
 
 def cost(command, folder):
     """Processor seconds and peak megabytes of one compilation."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     message = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{shlex.join(command)}\n{message}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, usage.ru_maxrss / 1024
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main():

@@ -53,7 +53,7 @@ PQKV_WHEN_CALLED [[nodiscard]] std::string_view npy_value(std::string_view dicti
 
 /// `types`: what the caller can read, such as "<f2 <f4".
 PQKV_WHEN_CALLED [[nodiscard]] Result<NpyHeader> parse_npy_header(std::string_view dictionary, std::string_view types,
-                                                        const std::string& path) {
+                                                                  const std::string& path) {
   const auto bad = [&path](const auto&... parts) { return Error{Errc::bad_file, message(path, ": ", parts...)}; };
   NpyHeader header;
   const std::string_view type = npy_value(dictionary, "descr");
@@ -166,7 +166,7 @@ PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::int64_t>> read_npy_intege
 /// Writes an array, f32 or f16 (rounded to nearest). Expects data.size() to be the product of the shape.
 /// Errors: bad_file; a file that could not be written completely is removed.
 PQKV_WHEN_CALLED [[nodiscard]] Status write_npy(const std::string& path, std::span<const std::size_t> shape,
-                                      std::span<const float> data, ScalarType type = ScalarType::f32) {
+                                                std::span<const float> data, ScalarType type = ScalarType::f32) {
   PQKV_EXPECTS(type != ScalarType::bf16);
   std::string sizes;
   for (const std::size_t size : shape) sizes += std::to_string(size) + ", ";

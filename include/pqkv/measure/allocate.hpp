@@ -25,7 +25,7 @@ struct FormatChoice {
 /// more, as long as the mean over slots stays within `mean_bits`. Slots hold equally many elements.
 /// Errors: invalid_parameter when there is nothing to choose from, a number is not finite or the least choices exceed it.
 PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_bits(std::span<const std::vector<FormatChoice>> slots,
-                                                                    double mean_bits) {
+                                                                              double mean_bits) {
   std::vector<std::size_t> chosen(slots.size());
   double spent = 0;
   for (std::size_t s = 0; s < slots.size(); ++s) {
@@ -66,8 +66,8 @@ PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_bits(st
 /// "Quantize What Counts": a slot's error is taken to be its weights' squared norm times 2^(−2·bits).
 /// `squared_norms`: ‖W_K‖² or ‖W_V‖² of each slot. The errors of `slots` are not read.
 PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_by_norms(std::span<const double> squared_norms,
-                                                                        std::vector<std::vector<FormatChoice>> slots,
-                                                                        double mean_bits) {
+                                                                                  std::vector<std::vector<FormatChoice>> slots,
+                                                                                  double mean_bits) {
   PQKV_EXPECTS(squared_norms.size() == slots.size());
   for (std::size_t s = 0; s < slots.size(); ++s) {
     for (FormatChoice& choice : slots[s]) choice.error = squared_norms[s] * std::exp2(-2 * choice.bits);
@@ -78,7 +78,7 @@ PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<std::size_t>> allocate_by_norm
 /// Two formats per slot: slots in `order` get the finer one, of fine[slot] instead of coarse[slot] bits, until the next would
 /// exceed the budget. True: the finer. Errors: invalid_parameter when the coarse ones alone exceed it.
 PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<bool>> allocate_in_turn(std::span<const std::size_t> order, std::span<const double> coarse,
-                                                                std::span<const double> fine, double mean_bits) {
+                                                                          std::span<const double> fine, double mean_bits) {
   PQKV_EXPECTS(order.size() == coarse.size() && order.size() == fine.size());
   const auto slots = static_cast<double>(order.size());
   double spent = 0;

@@ -37,7 +37,7 @@ struct Quality {
 /// The judgement of one query from scaled logits and outputs. Where exact logits are all equal (a query that sees one
 /// token), correlations count as 1.
 PQKV_WHEN_CALLED [[nodiscard]] Quality judge(std::span<const double> exact_logits, std::span<const double> logits,
-                                   std::span<const double> exact_out, std::span<const double> out) {
+                                             std::span<const double> exact_out, std::span<const double> out) {
   return {cosine(exact_out, out),
           softmax_divergence(exact_logits, logits),
           pearson(exact_logits, logits).value_or(1.0),

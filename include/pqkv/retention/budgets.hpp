@@ -24,7 +24,7 @@ struct BudgetLimits {
 /// `total` tokens shared out in proportion to shares ≥ 0 (all equal where their sum is 0), by largest remainders. What the
 /// limits take from or give to a place is shared among the others; where they leave no choice they win over the total.
 PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> share_budget(std::size_t total, std::span<const double> shares,
-                                                           const BudgetLimits& limits = {}) {
+                                                                     const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(limits.least <= limits.most);
   const std::size_t places = shares.size();
   std::vector<std::size_t> budgets(places, limits.least);
@@ -70,7 +70,7 @@ PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> share_budget(std::size_t
 
 /// The same for every place.
 PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> uniform_budgets(std::size_t total, std::size_t places,
-                                                              const BudgetLimits& limits = {}) {
+                                                                        const BudgetLimits& limits = {}) {
   return share_budget(total, std::vector<double>(places, 1.0), limits);
 }
 
@@ -80,7 +80,7 @@ PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> uniform_budgets(std::siz
 /// one choice of tokens, by the weights of the newest fifth of the prompt, the newest of them counting 1.2-fold, serves all
 /// heads of a layer and narrows from layer to layer; here every head may choose by any policy (ObservationWindow is nearest).
 PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> pyramid_budgets(std::size_t total, std::size_t layers, double decay,
-                                                              const BudgetLimits& limits = {}) {
+                                                                        const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(decay >= 0 && decay <= 1);
   std::vector<double> shares;
   double share = 1;
@@ -122,7 +122,7 @@ PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> uncertainty_budgets(std:
 /// keeps beyond its observation window: limits.least, when that is the window's length). Importances ≥ 0 of any scale,
 /// [layers · heads]; β ≥ 1, from 1.005 to 10 there.
 PQKV_WHEN_CALLED [[nodiscard]] std::vector<std::size_t> head_budgets(std::size_t total, std::span<const double> importances, double beta,
-                                                           const BudgetLimits& limits = {}) {
+                                                                     const BudgetLimits& limits = {}) {
   PQKV_EXPECTS(beta >= 1);
   const auto heads = static_cast<double>(importances.size());
   const double sum = std::accumulate(importances.begin(), importances.end(), 0.0);

@@ -29,8 +29,8 @@ PQKV_WHEN_CALLED [[nodiscard]] std::vector<TokenRange> ranges_of_unset(const std
 /// stay whole, so that up to chunk − 1 fewer than `budget` may stay. Errors: invalid_parameter when the budget is below
 /// what is protected.
 PQKV_WHEN_CALLED [[nodiscard]] Result<std::vector<TokenRange>> choose_evicted(std::span<const float> scores, std::size_t front,
-                                                                    std::size_t back, std::size_t budget,
-                                                                    std::size_t chunk = 1) {
+                                                                              std::size_t back, std::size_t budget,
+                                                                              std::size_t chunk = 1) {
   PQKV_EXPECTS(chunk >= 1);
   const std::size_t tokens = scores.size();
   if (budget >= tokens) return std::vector<TokenRange>();

@@ -17,7 +17,7 @@ namespace pqkv::inline PQKV_ABI {
 /// first: scores that grow with the index, as SinksAndRecent has them). `weights` [queries × tokens], as token_weights gives
 /// them; the first `front` and the last `back` tokens never go.
 PQKV_WHEN_CALLED [[nodiscard]] std::size_t norm_budget(FloatRows weights, std::span<const float> scores, std::size_t front,
-                                             std::size_t back, double tolerance = 0.01) {
+                                                       std::size_t back, double tolerance = 0.01) {
   PQKV_EXPECTS(scores.size() == weights.dim);
   const std::size_t tokens = weights.dim;
   std::vector<double> squares(tokens);

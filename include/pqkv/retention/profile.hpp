@@ -45,7 +45,7 @@ struct HeadProfile {
 
 /// The first kind that recovers enough of the weights [queries × tokens] of a head, with the tokens' classes.
 PQKV_WHEN_CALLED [[nodiscard]] HeadProfile profile_head(FloatRows weights, std::span<const TokenClass> classes,
-                                              const ProfileOptions& options = {}) {
+                                                        const ProfileOptions& options = {}) {
   const std::size_t tokens = weights.dim;
   PQKV_EXPECTS(classes.size() == tokens);
   std::vector<double> mass(tokens);

@@ -14,7 +14,7 @@ PQKV_COMPILED_ONCE [[nodiscard]] Status check_spec_count(std::size_t count, cons
 }
 
 PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyCache> make_any_cache(const CacheShape& shape, const std::vector<CacheSpec>& specs,
-                                                     const CodebookSource& codebooks, const CacheOptions& others) {
+                                                                 const CodebookSource& codebooks, const CacheOptions& others) {
   if (Status status = check_spec_count(specs.size(), shape); !status) return status.error();
   std::vector<AnyKeys> keys;
   std::vector<AnyValues> values;
@@ -52,8 +52,8 @@ PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyCache> make_any_cache(const CacheShap
 }
 
 PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyCache> make_any_cache(const CacheShape& shape, const std::vector<CacheSpec>& specs,
-                                                     const CodebookSource& codebooks,
-                                                     std::size_t max_tokens) {
+                                                                 const CodebookSource& codebooks,
+                                                                 std::size_t max_tokens) {
   return make_any_cache(shape, specs, codebooks, CacheOptions{.max_tokens = max_tokens});
 }
 

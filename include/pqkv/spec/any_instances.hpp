@@ -1,7 +1,7 @@
 // What pqkv::compiled instantiates over AnyKeys and AnyValues, so that units which use an AnyCache need not. Above the
 // pipeline; spec.hpp includes it. Without PQKV_COMPILED it declares nothing: every unit then instantiates what it uses.
 //
-// One list, read in two ways: users see `extern template`, the one unit that defines PQKV_INSTANTIATE_ANY (compiled/any.hpp)
+// One list, read in two ways: users see `extern template`, the one unit that defines PQKV_INSTANTIATE_ANY (compiled/spec.hpp)
 // sees `template`. What a list entry calls need not be listed.
 #pragma once
 

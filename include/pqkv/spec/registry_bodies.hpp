@@ -96,16 +96,16 @@ PQKV_COMPILED_ONCE [[nodiscard]] Result<std::optional<CodebookRequest>> key_code
   return detail::codebook_request(key_formats(), spec, dim, "key");
 }
 PQKV_COMPILED_ONCE [[nodiscard]] Result<std::optional<CodebookRequest>> value_codebook_request(const FormatSpec& spec,
-                                                                               std::size_t dim) {
+                                                                                               std::size_t dim) {
   return detail::codebook_request(value_formats(), spec, dim, "value");
 }
 
 PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyKeys> make_keys(const FormatSpec& spec, std::size_t dim,
-                                               std::shared_ptr<const Codebook> codebook) {
+                                                           std::shared_ptr<const Codebook> codebook) {
   return detail::make_format(key_formats(), spec, dim, std::move(codebook), "key");
 }
 PQKV_COMPILED_ONCE [[nodiscard]] Result<AnyValues> make_values(const FormatSpec& spec, std::size_t dim,
-                                                   std::shared_ptr<const Codebook> codebook) {
+                                                               std::shared_ptr<const Codebook> codebook) {
   auto made = detail::make_format(value_formats(), spec, dim, std::move(codebook), "value");
   if (!made) return made.error();
   return detail::with_heavy_tokens(spec, std::move(*made));

@@ -33,7 +33,7 @@ PQKV_WHEN_CALLED [[nodiscard]] RowMatrix take_rows(const RowMatrix& rows, std::s
 /// k-means++ (Arthur, Vassilvitskii: k-means++, the Advantages of Careful Seeding, 2007). `weights` may be empty.
 /// Once every row is a centroid already, the rest are drawn at random.
 PQKV_WHEN_CALLED [[nodiscard]] RowMatrix plus_plus_centroids(const RowMatrix& rows, std::span<const float> weights,
-                                                   std::size_t count, Random& random) {
+                                                             std::size_t count, Random& random) {
   const auto total = static_cast<std::size_t>(rows.rows());
   RowMatrix centroids(static_cast<Eigen::Index>(count), rows.cols());
   Eigen::VectorXf nearest = Eigen::VectorXf::Constant(rows.rows(), 3.4e38f);
@@ -64,7 +64,7 @@ PQKV_WHEN_CALLED [[nodiscard]] RowMatrix plus_plus_centroids(const RowMatrix& ro
 /// `count` rows to start from. Careful choice is among 32 rows per centroid, but at least 4096, drawn at random: among more of
 /// them it costs as much as iterations do and saves none.
 PQKV_WHEN_CALLED [[nodiscard]] RowMatrix first_centroids(Initialisation initialisation, const RowMatrix& rows,
-                                               std::span<const float> weights, std::size_t count, Random& random) {
+                                                         std::span<const float> weights, std::size_t count, Random& random) {
   constexpr std::size_t rows_per_centroid = 32, enough = 4096;
   const auto total = static_cast<std::size_t>(rows.rows());
   const bool careful = initialisation == Initialisation::plus_plus;

@@ -29,7 +29,7 @@ inline constexpr double outlier_share = 0.005;
 
 /// `count` levels of the numbers `x` with weights (or none), ascending.
 PQKV_WHEN_CALLED [[nodiscard]] std::vector<float> fit_levels(std::vector<float> x, std::span<const float> weights, std::size_t count,
-                                                   const TrainOptions& options, SubspaceReport& report) {
+                                                             const TrainOptions& options, SubspaceReport& report) {
   std::vector<std::size_t> order(x.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return std::pair(x[a], a) < std::pair(x[b], b); });

@@ -20,7 +20,7 @@ namespace detail {
 /// ½·(variance per element of the rows about each centroid), [subspaces][centroids]. The variance of a centroid with
 /// few rows leans on its subspace's.
 PQKV_COMPILED_ONCE [[nodiscard]] std::vector<float> mass_gains(const RowMatrix& rows, const Codebook& codebook,
-                                                              const std::vector<std::uint8_t>& codes);
+                                                               const std::vector<std::uint8_t>& codes);
 
 }  // namespace detail
 

@@ -14,7 +14,7 @@ namespace pqkv::inline PQKV_ABI {
 namespace detail {
 
 PQKV_COMPILED_ONCE [[nodiscard]] std::vector<float> mass_gains(const RowMatrix& rows, const Codebook& codebook,
-                                                              const std::vector<std::uint8_t>& codes) {
+                                                               const std::vector<std::uint8_t>& codes) {
   constexpr double prior_rows = 8;
   const CodebookShape& shape = codebook.shape();
   const auto count = static_cast<std::size_t>(rows.rows());
